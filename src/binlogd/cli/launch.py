@@ -1,0 +1,36 @@
+"""How ``binlogd run`` hands its options to the processes it starts.
+
+A child is started as ``binlogd receive --supervised`` and reads the options as one JSON line from its standard input:
+a password in ``--source`` is then in nobody's argument list or environment. It ends when its parent does.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+
+from binlogd.cli.processes import end_with_parent
+from binlogd.config import Purpose, Settings, load_settings
+
+MAX_OPTIONS = 64 * 1024  # bytes of the line: a few paths and a URL
+
+
+def encode_options(options: Mapping[str, str | None]) -> bytes:
+    """The line for a child."""
+    return json.dumps(dict(options)).encode() + b"\n"
+
+
+def settings_for(options: Mapping[str, str | None], purpose: Purpose, *, supervised: bool) -> Settings:
+    """The settings of this process: from its own options, or, supervised, from those its parent was given."""
+    if supervised:
+        end_with_parent()
+        options = json.loads(sys.stdin.buffer.readline(MAX_OPTIONS))
+    return load_settings(
+        options["config"],
+        source=options["source"],
+        listen=options["listen"],
+        data_dir=options["data_dir"],
+        http=options["http"],
+        purpose=purpose,
+    )

@@ -1,0 +1,63 @@
+"""``binlogd list``: the stored files."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from binlogd.cli.options import config_option, data_dir_option, json_option
+
+if TYPE_CHECKING:
+    from binlogd.store.reader import StoredFile
+
+
+@click.command(short_help="The stored files.")
+@json_option
+@config_option
+@data_dir_option
+def command(as_json: bool, config: str | None, data_dir: str | None) -> None:
+    """List the stored files: timeline, name, size, GTIDs, first and last time, state."""
+    from binlogd.cli.stores import existing_store
+    from binlogd.store.reader import read_store
+
+    files = [_row(file) for file in read_store(existing_store(data_dir, config))]
+    if as_json:
+        click.echo(json.dumps(files, indent=2))
+    else:
+        _show(files)
+
+
+def _row(file: StoredFile) -> dict[str, Any]:
+    summary = file.summary
+    return {
+        "timeline": file.timeline.number,
+        "source_uuid": file.timeline.source_uuid,
+        "name": file.name,
+        "path": str(file.path),
+        "size": file.size,
+        "gtids": summary.added.compact(),
+        "transactions": summary.transactions,
+        "first_time": _time(summary.first_time),
+        "last_time": _time(summary.last_time),
+        "state": "finished" if file.finished else "newest",
+    }
+
+
+def _time(seconds: int) -> str | None:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if seconds else None
+
+
+def _show(files: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    columns = ("timeline", "name", "size", "transactions", "first_time", "last_time", "state", "gtids")
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for column in columns:
+        table.add_column(column, justify="right" if column in ("size", "transactions") else "left", overflow="fold")
+    for file in files:
+        table.add_row(*(str(file[column]) if file[column] is not None else "" for column in columns))
+    Console(highlight=False).print(table)

@@ -1,0 +1,64 @@
+"""``binlogd run``: receive, serve, and answer over HTTP."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from binlogd.cli.options import log_options, settings_options
+
+
+@click.command(short_help="Receive, serve and answer over HTTP.")
+@settings_options
+@log_options
+def command(
+    config: str | None,
+    source: str | None,
+    listen: str | None,
+    data_dir: str | None,
+    http: str | None,
+    log_format: str,
+    log_level: str,
+) -> None:
+    """Receive from the source, serve replicas, answer status and health over HTTP; until SIGTERM or Ctrl-C."""
+    from aiohttp import web
+
+    from binlogd.cli.launch import encode_options
+    from binlogd.cli.processes import run_until_signalled
+    from binlogd.config import Purpose, load_settings
+    from binlogd.control.status import collect
+    from binlogd.control.supervisor import Supervisor
+    from binlogd.logs import configure_logging
+    from binlogd.sender.listener import listen as open_socket
+    from binlogd.store.disk import Disk
+    from binlogd.store.layout import DataFolder
+    from binlogd.web.server import StatusSite
+
+    configure_logging(log_format, log_level)
+    options = {"config": config, "source": source, "listen": listen, "data_dir": data_dir, "http": http}
+    settings = load_settings(config, source=source, listen=listen, data_dir=data_dir, http=http, purpose=Purpose.RUN)
+    folder = DataFolder(settings.data_dir)
+    folder.prepare(Disk())
+    folder.identity(Disk(), server_id=settings.server_id, server_uuid=settings.server_uuid)
+    if log_format == "auto":
+        log_format = "human" if sys.stderr.isatty() else "json"
+    arguments = ["--log-format", log_format, "--log-level", log_level]
+    supervisor = Supervisor(("receive", "serve"), arguments, encode_options(options))
+    listening = open_socket(*settings.http.listen)
+    code = 0
+
+    async def body() -> None:
+        nonlocal code
+        site = StatusSite(lambda: collect(folder), supervisor.alive)
+        runner = web.AppRunner(site.application(), access_log=None)
+        await runner.setup()
+        await web.SockSite(runner, listening).start()
+        try:
+            code = await supervisor.run()
+        finally:
+            await runner.cleanup()
+
+    run_until_signalled(body())
+    if code:
+        click.get_current_context().exit(code)

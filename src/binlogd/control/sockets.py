@@ -1,0 +1,204 @@
+"""The Unix sockets in the data folder over which binlogd's processes talk.
+
+``receiver.sock`` and ``sender.sock`` answer lines of JSON with lines of JSON::
+
+    {"ask": "status"}         one object: what this process can say of itself
+    {"ask": "publications"}   (receiver) the newest publication, and every later one as it comes; when they come
+                              faster than they are read, only the newest is sent: each one holds all before it
+
+The folder is its owner's alone, and so are the sockets. A socket's path may be longer than the 107 bytes that the
+kernel takes, so it is always reached through its open folder, ``/proc/self/fd/N/name``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from binlogd.store.publication import Publication
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+RECEIVER = "receiver.sock"
+SENDER = "sender.sock"
+MAX_REQUEST = 4096  # bytes: a request is one short line
+MAX_REPLY = 256 * 1024 * 1024  # bytes: two GTID sets of a million intervals each, many times over
+ASK_TIMEOUT = 5.0  # seconds for a status: a snapshot is ready at once, or the process is in trouble
+
+Snapshot = Callable[[], dict[str, Any]]
+
+
+@contextmanager
+def reachable(path: Path) -> Iterator[str]:
+    """A short name for ``path`` while the context lasts."""
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{folder}/{path.name}"
+    finally:
+        os.close(folder)
+
+
+class Board:
+    """Where the receiver pins up its newest publication, and from where it goes to all who follow.
+
+    ``put`` is called by the receiving thread and never waits; everything else belongs to the event loop that
+    ``attach`` was called in.
+    """
+
+    def __init__(self, current: Publication) -> None:
+        self.current = current
+        self._signal = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._changed = asyncio.Event()
+
+    def put(self, publication: Publication) -> None:
+        """A newer publication. Any thread."""
+        self.current = publication
+        with suppress(BlockingIOError):  # the counter is full: a wake-up is due anyway
+            os.eventfd_write(self._signal, 1)
+
+    def attach(self) -> None:
+        """Wake followers from this event loop."""
+        asyncio.get_running_loop().add_reader(self._signal, self._wake)
+
+    async def changed(self, seen: Publication) -> Publication:
+        """A publication other than ``seen``, as soon as there is one."""
+        while self.current is seen:
+            event = self._changed
+            await event.wait()
+        return self.current
+
+    def _wake(self) -> None:
+        with suppress(BlockingIOError):
+            os.eventfd_read(self._signal)
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+
+class ControlServer:
+    """Answers on one socket. ``board`` is given by the receiver alone."""
+
+    def __init__(self, path: Path, snapshot: Snapshot, board: Board | None = None) -> None:
+        self._path = path
+        self._snapshot = snapshot
+        self._board = board
+        self._server: asyncio.Server | None = None
+        self._conversations: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Listen; a socket file that a dead process left is replaced."""
+        if self._board is not None:
+            self._board.attach()
+        with reachable(self._path) as path:
+            with suppress(FileNotFoundError):
+                os.unlink(path)
+            listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            listening.bind(path)
+            os.chmod(path, 0o600)
+        listening.setblocking(False)
+        self._server = await asyncio.start_unix_server(self._accept, sock=listening, limit=MAX_REQUEST)
+
+    async def stop(self) -> None:
+        """Stop listening and end the conversations."""
+        if self._server is not None:
+            self._server.close()
+        for task in list(self._conversations):
+            task.cancel()
+        await asyncio.gather(*self._conversations, return_exceptions=True)
+        with suppress(OSError):
+            os.unlink(self._path)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._conversations.add(task)
+        try:
+            await self._converse(reader, writer)
+        except (ConnectionError, ValueError, asyncio.CancelledError):
+            pass  # whoever asked went away, or asked nonsense, or we stop
+        finally:
+            self._conversations.discard(task)
+            writer.close()
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while line := await reader.readline():
+            asked = json.loads(line).get("ask")
+            if asked == "status":
+                await _say(writer, self._snapshot())
+            elif asked == "publications" and self._board is not None:
+                publication = self._board.current
+                while True:
+                    await _say(writer, publication.encode())
+                    publication = await self._board.changed(publication)
+            else:
+                await _say(writer, {"error": f"unknown question {asked!r}"})
+
+
+async def _say(writer: asyncio.StreamWriter, data: dict[str, Any]) -> None:
+    writer.write(json.dumps(data).encode() + b"\n")
+    await writer.drain()
+
+
+class ControlThread:
+    """A ``ControlServer`` with an event loop of its own, beside a thread that must not wait for it."""
+
+    def __init__(self, path: Path, snapshot: Snapshot, board: Board) -> None:
+        self._server = ControlServer(path, snapshot, board)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="control", daemon=True)
+
+    def start(self) -> None:
+        """Listen; returns when the socket is there."""
+        self._loop.run_until_complete(self._server.start())
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop listening, and wait for the thread."""
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.run_until_complete(self._server.stop())
+        self._loop.close()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_forever()
+
+
+def ask_status(path: Path) -> dict[str, Any] | None:
+    """What the process behind a socket says of itself; None when none answers."""
+    try:
+        with reachable(path) as name, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(ASK_TIMEOUT)
+            connection.connect(name)
+            connection.sendall(b'{"ask": "status"}\n')
+            with connection.makefile("rb") as lines:
+                answer = json.loads(lines.readline(MAX_REPLY))
+    except (OSError, ValueError):
+        return None
+    return answer if isinstance(answer, dict) else None
+
+
+async def follow(path: Path) -> AsyncIterator[Publication]:
+    """The publications of the receiver behind a socket, until it ends; none when there is no receiver."""
+    try:
+        with reachable(path) as name:
+            reader, writer = await asyncio.open_unix_connection(name, limit=MAX_REPLY)
+    except OSError:
+        return
+    try:
+        writer.write(b'{"ask": "publications"}\n')
+        while line := await reader.readline():
+            if not line.endswith(b"\n"):
+                return  # it ended in mid-word
+            yield Publication.decode(json.loads(line))
+    except ConnectionError:
+        return
+    finally:
+        writer.close()

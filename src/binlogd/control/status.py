@@ -1,0 +1,143 @@
+"""The status as the contract gives it (interface.md), put together from what the processes say and what is on disk.
+
+Collected outside the processes that work, so that asking costs them one snapshot. A part that does not answer is
+missing from nobody's status: its section says that it is not running, and the store is read from disk.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from binlogd import __version__
+from binlogd.control.sockets import RECEIVER, SENDER, ask_status
+from binlogd.errors import BinlogdError
+from binlogd.store.layout import DataFolder
+from binlogd.store.publication import NOTHING, Publication
+from binlogd.store.reader import publication_of, read_file, read_store
+
+LOST_AFTER = 10.0  # seconds without a source before it is an alarm: a restart is shorter
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """Something that endangers data or service, until it is over. ``since`` in seconds since the epoch."""
+
+    severity: str
+    code: str
+    since: float | None
+    message: str
+    hint: str
+
+
+def collect(folder: DataFolder) -> dict[str, Any]:
+    """The whole status. Takes a moment: it asks two sockets and looks at every file's size."""
+    receiver = ask_status(folder.path / RECEIVER)
+    sender = ask_status(folder.path / SENDER)
+    store = store_status(folder, receiver)
+    identity = (receiver or sender or {}).get("identity", {})
+    source = receiver["source"] if receiver else {"state": "stopped"}
+    return {
+        "version": __version__,
+        "server_id": identity.get("server_id"),
+        "server_uuid": identity.get("server_uuid"),
+        "uptime_s": max((part["uptime_s"] for part in (receiver, sender) if part), default=None),
+        "source": source,
+        "store": store,
+        "server": _server(sender),
+        "replicas": _replicas(sender, source),
+        "archive": None,
+        "alarms": [asdict(alarm) for alarm in alarms(receiver, sender)],
+    }
+
+
+def store_status(folder: DataFolder, receiver: dict[str, Any] | None) -> dict[str, Any]:
+    """The ``store`` section."""
+    files = size = 0
+    oldest_time = None
+    oldest = True
+    for timeline in folder.timelines():
+        names = timeline.binlogs()
+        for name in names:
+            files += 1
+            size += (timeline.path / name).stat().st_size
+        if oldest and names:
+            oldest = False
+            if files > 1:
+                oldest_time = read_file(timeline, names[0], finished=True).summary.first_time or None
+    publication = NOTHING
+    error = None
+    if receiver is not None:
+        publication = Publication.decode(receiver["publication"])
+    else:
+        try:
+            publication = publication_of(read_store(folder))
+        except BinlogdError as bad:
+            error = str(bad)
+    space = os.statvfs(folder.path) if folder.path.exists() else None
+    return {
+        "timeline": publication.timeline or None,
+        "published": {"file": publication.file, "position": publication.position},
+        "gtid_executed": publication.executed.compact(),
+        "gtid_purged": publication.purged.compact(),
+        "files": files,
+        "bytes": size,
+        "free_bytes": space.f_bavail * space.f_frsize if space else None,
+        "oldest_time": oldest_time,
+        "error": error,
+    }
+
+
+def alarms(receiver: dict[str, Any] | None, sender: dict[str, Any] | None) -> list[Alarm]:
+    """What is wrong now."""
+    found = []
+    if receiver is None:
+        found.append(Alarm("critical", "receiver_down", None, "no receiver runs on this store", "start binlogd run"))
+    else:
+        found += _source_alarms(receiver["source"])
+    if sender is None:
+        found.append(
+            Alarm("critical", "sender_down", None, "nothing serves this store to replicas", "start binlogd run")
+        )
+    return found
+
+
+def _source_alarms(source: dict[str, Any]) -> list[Alarm]:
+    state, since = source["state"], source["since"]
+    message, hint = source["last_error"] or "", source["last_hint"] or ""
+    if state == "failed":
+        return [Alarm("critical", "source_refused", since, message, hint)]
+    if state in ("backoff", "connecting") and source["lost_at"] and time.time() - source["lost_at"] > LOST_AFTER:
+        return [Alarm("critical", "source_lost", source["lost_at"], message, hint)]
+    if state == "streaming" and source["semi_sync_wanted"] and not source["semi_sync"]:
+        return [
+            Alarm(
+                "warning",
+                "no_semi_sync",
+                since,
+                "the source does not wait for our acknowledgement: what it commits can be lost with it",
+                "install and enable rpl_semi_sync_source there",
+            )
+        ]
+    return []
+
+
+def _server(sender: dict[str, Any] | None) -> dict[str, Any]:
+    if sender is None:
+        return {"state": "stopped"}
+    names = ("listen", "connections", "connections_accepted", "logins_refused", "sent_bytes")
+    return {"state": "serving"} | {name: sender[name] for name in names}
+
+
+def _replicas(sender: dict[str, Any] | None, source: dict[str, Any]) -> list[dict[str, Any]]:
+    if sender is None:
+        return []
+    newest = source.get("last_event_time")
+    replicas: list[dict[str, Any]] = sender["replicas"]
+    for replica in replicas:
+        # A replica that has everything does not lag, however old the newest event is.
+        behind = replica["lag_bytes"] > 0 and newest is not None and replica["last_event_time"]
+        replica["lag_seconds"] = max(newest - replica["last_event_time"], 0) if behind else 0
+    return replicas

@@ -1,0 +1,182 @@
+"""One TCP connection to the source, plain or TLS, that never waits longer than told and can be woken.
+
+The socket does not block; waiting is done by poll on it and on an eventfd, so that a stop is answered at once,
+whatever the source does or does not do.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import socket
+import ssl
+import time
+from contextlib import suppress
+
+from binlogd.errors import Unreachable
+
+KEEPALIVE_IDLE = 10  # seconds; a vanished host is noticed below read_timeout's granularity too
+
+
+class Stopped(Exception):
+    """The wake-up descriptor fired."""
+
+
+class Wake:
+    """An eventfd that ends every wait of the links it is given to."""
+
+    def __init__(self) -> None:
+        self.descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+
+    def set(self) -> None:
+        """From now on every wait raises Stopped. Safe in a signal handler and from any thread."""
+        os.eventfd_write(self.descriptor, 1)
+
+    def sleep(self, seconds: float) -> None:
+        """Wait; raises Stopped when woken."""
+        poll = select.poll()
+        poll.register(self.descriptor, select.POLLIN)
+        if poll.poll(seconds * 1000):
+            raise Stopped
+
+
+class Link:
+    """Connects on construction; Unreachable when that fails or takes longer than ``timeout`` seconds."""
+
+    def __init__(self, host: str, port: int, *, timeout: float, wake: Wake) -> None:
+        self._wake = wake
+        self._poll = select.poll()
+        self._poll.register(wake.descriptor, select.POLLIN)
+        self._tls: ssl.SSLSocket | None = None
+        self.peer = f"{host}:{port}"
+        self.timeout = timeout
+        self._socket = self._connect(host, port)
+
+    def _connect(self, host: str, port: int) -> socket.socket:
+        try:
+            addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except socket.gaierror as bad:
+            unknown = bad.errno in (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
+            raise Unreachable(
+                f"cannot find the source's host {host}: {bad.strerror}",
+                hint="check the name in source.hosts" if unknown else "check the machine's name resolution",
+                code=2005,
+            ) from bad
+        last: OSError | None = None
+        for family, kind, protocol, _, address in addresses:
+            candidate = socket.socket(family, kind, protocol)
+            try:
+                candidate.setblocking(False)
+                candidate.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                candidate.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+                candidate.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE)
+                result = candidate.connect_ex(address)
+                if result not in (0, errno.EINPROGRESS):
+                    raise OSError(result, os.strerror(result))
+                if result:
+                    self._wait(select.POLLOUT, on=candidate)
+                    result = candidate.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+                    if result:
+                        raise OSError(result, os.strerror(result))
+            except (OSError, Unreachable) as bad:
+                self._forget(candidate)
+                last = bad if isinstance(bad, OSError) else OSError(errno.ETIMEDOUT, "no answer")
+            except BaseException:
+                self._forget(candidate)
+                raise
+            else:
+                return candidate
+        assert last is not None
+        raise Unreachable(
+            f"cannot connect to the source at {self.peer}: {last.strerror}",
+            hint="check that mysqld runs there, listens on that address and that no firewall stands between",
+            code=2003,
+        )
+
+    def _forget(self, candidate: socket.socket) -> None:
+        with suppress(KeyError):
+            self._poll.unregister(candidate)
+        candidate.close()
+
+    def _wait(self, events: int, timeout: float | None = None, on: socket.socket | None = None) -> None:
+        limit = self.timeout if timeout is None else timeout
+        self._poll.register(on or self._socket, events)
+        for descriptor, _ in self._poll.poll(limit * 1000) or [(-1, 0)]:
+            if descriptor == self._wake.descriptor:
+                raise Stopped
+            if descriptor < 0:
+                raise Unreachable(f"the source at {self.peer} was silent for {limit:g} s", code=2013)
+
+    def wait_readable(self) -> None:
+        """Until there is something to read; Unreachable after ``timeout`` seconds of silence."""
+        self._wait(select.POLLIN)
+
+    def receive_into(self, buffer: memoryview) -> int | None:
+        """What is there now, at most the buffer's size; None when there is nothing."""
+        try:
+            size = (self._tls or self._socket).recv_into(buffer)
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return None
+        except ssl.SSLWantWriteError:
+            self._wait(select.POLLOUT)
+            return None
+        except OSError as bad:
+            raise Unreachable(f"lost the connection to the source at {self.peer}: {bad.strerror}", code=2013) from bad
+        if not size:
+            raise Unreachable(f"the source at {self.peer} closed the connection", code=2013)
+        return size
+
+    def receive(self) -> bytes:
+        """Some bytes, waiting for them."""
+        buffer = memoryview(bytearray(64 * 1024))
+        while (size := self.receive_into(buffer)) is None:
+            self.wait_readable()
+        return bytes(buffer[:size])
+
+    def send(self, data: bytes) -> None:
+        """All of ``data``; Unreachable when the source does not take it within ``timeout`` seconds."""
+        view = memoryview(data)
+        deadline = time.monotonic() + self.timeout
+        while view:
+            try:
+                view = view[(self._tls or self._socket).send(view) :]
+            except (BlockingIOError, ssl.SSLWantWriteError):
+                self._wait(select.POLLOUT, max(deadline - time.monotonic(), 0.001))
+            except ssl.SSLWantReadError:
+                self._wait(select.POLLIN, max(deadline - time.monotonic(), 0.001))
+            except OSError as bad:
+                raise Unreachable(
+                    f"lost the connection to the source at {self.peer}: {bad.strerror}", code=2013
+                ) from bad
+
+    def start_tls(self, context: ssl.SSLContext, host: str) -> None:
+        """TLS from here on; Unreachable with the reason when the handshake fails."""
+        try:
+            self._tls = context.wrap_socket(self._socket, server_hostname=host, do_handshake_on_connect=False)
+            self._socket = self._tls
+            while True:
+                try:
+                    self._tls.do_handshake()
+                    return
+                except ssl.SSLWantReadError:
+                    self._wait(select.POLLIN)
+                except ssl.SSLWantWriteError:
+                    self._wait(select.POLLOUT)
+        except ssl.SSLCertVerificationError as bad:
+            raise Unreachable(
+                f"the certificate of the source at {self.peer} is not accepted: {bad.verify_message}",
+                hint="set source.tls_ca to the CA that signed it, or lower source.tls",
+                code=2026,
+            ) from bad
+        except OSError as bad:
+            raise Unreachable(f"TLS with the source at {self.peer} failed: {bad}", code=2026) from bad
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether TLS is on."""
+        return self._tls is not None
+
+    def close(self) -> None:
+        """Drop the connection."""
+        self._socket.close()

@@ -1,0 +1,99 @@
+"""Where the dump begins: a pure decision over what the store holds and what the source says of itself.
+
+Files are fetched by name and position, never by GTID, because a fetch by GTID leaves holes. An empty file name asks
+for the source's oldest file, whatever it is called, and needs no privilege but REPLICATION SLAVE.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from binlogd.errors import SourceRefused
+
+FIRST_POSITION = 4  # behind the magic
+COM_BINLOG_DUMP_LIMIT = 2**32  # its position has 4 bytes; COM_BINLOG_DUMP_GTID's has 8
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFacts:
+    """What the source says of itself. ``server_uuid`` is "" where there is none (MySQL 5.5, MariaDB)."""
+
+    server_version: str
+    server_id: int
+    server_uuid: str
+    checksum: str
+    gtid_mode: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoreFacts:
+    """Where the store ends: ``source_uuid`` of its newest timeline, and file and position, "" and 0 without one."""
+
+    source_uuid: str
+    file: str
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Ask for ``file`` from ``position`` on. With ``whole`` the file begins with it and is stored from its head."""
+
+    file: str
+    position: int
+    command: Literal["COM_BINLOG_DUMP", "COM_BINLOG_DUMP_GTID"]
+
+    @property
+    def whole(self) -> bool:
+        """Whether this is the beginning of a file."""
+        return self.position == FIRST_POSITION
+
+
+def timeline_name(facts: SourceFacts) -> str:
+    """What a timeline of this source is called: its UUID, or what stands for one."""
+    return facts.server_uuid or f"server-{facts.server_id}"
+
+
+def check_identity(facts: SourceFacts, *, server_id: int, server_uuid: str) -> None:
+    """SourceRefused when the source has our own server_id or UUID: one of us would end the other's dumps."""
+    if facts.server_id == server_id:
+        raise SourceRefused(
+            f"the source has our own server_id, {server_id}; replication needs different ones",
+            hint="set server_id in the configuration to a number that no other server of the topology has",
+        )
+    if facts.server_uuid == server_uuid:
+        raise SourceRefused(
+            f"the source has our own server_uuid, {server_uuid}: it is this binlogd, or a copy of its data folder",
+            hint="point source.hosts at a MySQL server, or remove auto.cnf from the copied folder",
+        )
+
+
+def plan_start(facts: SourceFacts, store: StoreFacts | None, *, start: str, current: str) -> Start:
+    """Where to begin.
+
+    ``start`` is the configured beginning of an empty store, ``oldest``, ``current`` or a file's name; ``current``
+    the name of the source's newest file, needed for that choice alone.
+    """
+    if store is None or not store.file:
+        if store is not None:
+            _same_source(facts, store)
+        file = {"oldest": "", "current": current}.get(start, start)
+        return Start(file, FIRST_POSITION, "COM_BINLOG_DUMP")
+    _same_source(facts, store)
+    if store.position < COM_BINLOG_DUMP_LIMIT:
+        return Start(store.file, store.position, "COM_BINLOG_DUMP")
+    if facts.gtid_mode != "ON":
+        raise SourceRefused(
+            f"{store.file} goes on behind 4 GiB, at {store.position}: a source with gtid_mode={facts.gtid_mode}"
+            " cannot be asked for that position",
+            hint="set gtid_mode=ON at the source, or keep max_binlog_size low enough for its transactions",
+        )
+    return Start(store.file, store.position, "COM_BINLOG_DUMP_GTID")
+
+
+def _same_source(facts: SourceFacts, store: StoreFacts) -> None:
+    if store.source_uuid != timeline_name(facts):
+        raise SourceRefused(
+            f"the store holds the history of source {store.source_uuid}; this one is {timeline_name(facts)}",
+            hint="point source.hosts at that source, or give this one another data_dir",
+        )

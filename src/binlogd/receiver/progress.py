@@ -1,0 +1,105 @@
+"""What the receiver is doing, for whoever asks: written by the loop, read by the status thread.
+
+Every field is a plain value that the loop replaces and nobody else writes, so a reader sees each one whole without a
+lock. Acknowledgement times go into a ring; percentiles are computed by the reader.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from array import array
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+ACKS_KEPT = 4096  # latest ACK times that percentiles are taken over
+
+
+class State(Enum):
+    """What ``source.state`` says."""
+
+    CONNECTING = "connecting"
+    STREAMING = "streaming"
+    BACKOFF = "backoff"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+
+@dataclass(slots=True)
+class Progress:
+    """See the module. Times are seconds, ``since`` and ``last_event_time`` since the epoch; sizes are bytes."""
+
+    state: State = State.CONNECTING
+    host: str = ""
+    port: int = 0
+    server_uuid: str = ""
+    server_version: str = ""
+    semi_sync: bool = False
+    tls: bool = False
+    file: str = ""
+    position: int = 0
+    last_event_time: int = 0
+    bytes_received: int = 0
+    transactions_received: int = 0
+    acks_sent: int = 0
+    syncs: int = 0
+    reconnects: int = 0
+    last_error: str = ""
+    last_hint: str = ""
+    since: float = field(default_factory=time.time)
+    lost_at: float = field(default_factory=time.time)  # when the source was lost, 0 while it is there
+    _acks: array[float] = field(default_factory=lambda: array("d", bytes(8 * ACKS_KEPT)))
+
+    def acknowledged(self, seconds: float) -> None:
+        """An ACK went out this long after its event came in."""
+        self._acks[self.acks_sent % ACKS_KEPT] = seconds
+        self.acks_sent += 1
+
+    def streaming(self) -> None:
+        """The dump runs."""
+        self.state = State.STREAMING
+        self.since = time.time()
+        self.lost_at = 0.0
+
+    def failed(self, state: State, message: str, hint: str) -> None:
+        """Not streaming any more, and why."""
+        self.state = state
+        self.last_error = message
+        self.last_hint = hint
+        self.since = time.time()
+        self.lost_at = self.lost_at or self.since
+
+    def snapshot(self) -> dict[str, Any]:
+        """The ``source`` section of the status (interface.md)."""
+        acks = sorted(self._acks[: min(self.acks_sent, ACKS_KEPT)])
+
+        def percentile(share: float) -> float | None:
+            return acks[max(math.ceil(share * len(acks)) - 1, 0)] if acks else None
+
+        return {
+            "state": self.state.value,
+            "since": self.since,
+            "lost_at": self.lost_at or None,
+            "host": self.host,
+            "port": self.port,
+            "server_uuid": self.server_uuid,
+            "server_version": self.server_version,
+            "semi_sync": self.semi_sync,
+            "tls": self.tls,
+            "file": self.file,
+            "position": self.position,
+            "last_event_time": self.last_event_time or None,
+            "bytes_received": self.bytes_received,
+            "transactions_received": self.transactions_received,
+            "acks_sent": self.acks_sent,
+            "ack_seconds": {
+                "p50": percentile(0.5),
+                "p99": percentile(0.99),
+                "max": acks[-1] if acks else None,
+            },
+            "syncs": self.syncs,
+            "reconnects": self.reconnects,
+            "last_error": self.last_error or None,
+            "last_hint": self.last_hint or None,
+        }

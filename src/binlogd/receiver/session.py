@@ -1,0 +1,280 @@
+"""The conversation with the source before the dump, as a replica of MySQL 8/9 holds it (protocol.md §1).
+
+Everything is asked in the new spelling first and, where an older source does not know it, in the old one. Only
+REPLICATION SLAVE is needed.
+"""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from binlogd import __version__
+from binlogd.errors import ConfigError, ProtocolError, ServerError, SourceRefused
+from binlogd.receiver.link import Link, Wake
+from binlogd.receiver.plan import SourceFacts, Start, check_identity
+from binlogd.store.layout import Identity
+from binlogd.store.source_facts import NUMBERS, TEXTS, SourceSettings
+from binlogd.wire.client import ClientConnection, ClientState, TlsPolicy
+from binlogd.wire.commands import BinlogDump, BinlogDumpGtid, RegisterReplica
+from binlogd.wire.results import Result
+
+UNKNOWN_VARIABLE = 1193  # ER_UNKNOWN_SYSTEM_VARIABLE
+NO_GTIDS = b"\0" * 8  # an empty GTID set: COM_BINLOG_DUMP_GTID then leaves nothing out
+
+
+class Tls(Enum):
+    """The configuration's source.tls."""
+
+    DISABLED = "disabled"
+    PREFERRED = "preferred"
+    REQUIRED = "required"
+    VERIFY_CA = "verify-ca"
+    VERIFY_IDENTITY = "verify-identity"
+
+
+@dataclass(frozen=True, slots=True)
+class SourceOptions:
+    """How to reach the source and what to ask of it. Times are seconds; ``password`` never shows in repr."""
+
+    host: str
+    port: int
+    user: str
+    password: Secret
+    semi_sync: bool = True
+    start: str = "oldest"
+    heartbeat: float = 1.0
+    connect_timeout: float = 10.0
+    read_timeout: float = 30.0
+    tls: Tls = Tls.PREFERRED
+    tls_ca: Path | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    report_host: str = ""
+    report_port: int = 0
+
+
+class Secret:
+    """A text that shows in no repr, log or traceback."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        """The text."""
+        return self._text
+
+    def __repr__(self) -> str:
+        return "Secret('…')"
+
+
+class Session:
+    """One connection to the source, from log-in to the dump command."""
+
+    def __init__(self, options: SourceOptions, identity: Identity, wake: Wake) -> None:
+        self._options = options
+        self._identity = identity
+        self._wake = wake
+        self._link: Link | None = None
+        self._connection = ClientConnection(
+            user=options.user,
+            password=options.password.reveal(),
+            tls={Tls.DISABLED: TlsPolicy.DISABLED, Tls.PREFERRED: TlsPolicy.PREFERRED}.get(
+                options.tls, TlsPolicy.REQUIRED
+            ),
+            attributes={
+                "program_name": "binlogd",
+                "_client_name": "binlogd",
+                "_client_version": __version__,
+                "_client_role": "binary_log_listener",
+            },
+        )
+        self.semi_sync = False
+
+    @property
+    def link(self) -> Link:
+        """The connection's socket."""
+        assert self._link is not None
+        return self._link
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether TLS is on."""
+        return self.link.encrypted
+
+    def connect(self) -> None:
+        """Connect and log in."""
+        options = self._options
+        self._link = link = Link(options.host, options.port, timeout=options.connect_timeout, wake=self._wake)
+        connection = self._connection
+        while connection.state is not ClientState.READY:
+            if connection.state is ClientState.WANT_TLS:
+                link.send(connection.data_to_send())
+                link.start_tls(self._tls_context(), options.host)
+                connection.tls_established()
+            else:
+                connection.receive(link.receive())
+            link.send(connection.data_to_send())
+        link.timeout = options.read_timeout
+
+    def prepare(self) -> SourceFacts:
+        """Everything a replica says and asks between log-in and dump."""
+        options = self._options
+        greeting = self._connection.greeting
+        assert greeting is not None
+        version = greeting.server_version
+        server_id = int(self._variable("server_id"))
+        uuid = self._variable("server_uuid", default="")
+        facts = SourceFacts(
+            server_version=version,
+            server_id=server_id,
+            server_uuid=uuid.lower(),
+            checksum=self._announce_checksum(),
+            gtid_mode=self._variable("gtid_mode", default="OFF"),
+        )
+        check_identity(facts, server_id=self._identity.server_id, server_uuid=self._identity.server_uuid)
+        if self._variable("log_bin", default="1") == "0":
+            raise SourceRefused(
+                f"the source at {self.link.peer} writes no binary log (log_bin is OFF)",
+                hint="set log_bin in its my.cnf and restart it: a binlog server can keep only what the source logs",
+            )
+        period = round(options.heartbeat * 1e9)
+        self._query(f"SET @master_heartbeat_period = {period}, @source_heartbeat_period = {period}")
+        mine = self._identity.server_uuid
+        self._query(f"SET @slave_uuid = '{mine}', @replica_uuid = '{mine}'")
+        if "MariaDB" in version:
+            self._query("SET @mariadb_slave_capability = 4")
+        self._register()
+        if options.semi_sync and self._offers_semi_sync():
+            self._query("SET @rpl_semi_sync_replica = 1, @rpl_semi_sync_slave = 1")
+            self.semi_sync = True
+        return facts
+
+    def settings(self) -> SourceSettings:
+        """What clients of ours will ask about the source."""
+        names = ", ".join(f"'{name}'" for name in (*TEXTS, *NUMBERS))
+        result = self._query(f"SHOW GLOBAL VARIABLES WHERE Variable_name IN ({names})")
+        return SourceSettings({str(row[0]): str(row[1]) for row in result.rows})
+
+    def current_file(self) -> str:
+        """The name of the source's newest binary log; needs REPLICATION CLIENT."""
+        try:
+            try:
+                result = self._query("SHOW BINARY LOG STATUS")
+            except ServerError as error:
+                if error.code != 1064:
+                    raise
+                result = self._query("SHOW MASTER STATUS")
+        except ServerError as error:
+            if error.code == 1227:
+                error.hint = f"run at the source: GRANT REPLICATION CLIENT ON *.* TO '{self._options.user}'@'%'"
+            raise
+        if not result.rows:
+            raise SourceRefused("the source has no current binary log", hint="set log_bin there")
+        return str(result.rows[0][0])
+
+    def dump(self, start: Start) -> tuple[int, bytes]:
+        """Ask for the stream: (the sequence id its first packet will have, its bytes that came already)."""
+        server_id = self._identity.server_id
+        if start.command == "COM_BINLOG_DUMP":
+            payload = BinlogDump(position=start.position, flags=0, server_id=server_id, file=start.file).encode()
+        else:
+            payload = BinlogDumpGtid(
+                flags=0, server_id=server_id, file=start.file, position=start.position, gtid_data=NO_GTIDS
+            ).encode()
+        self._connection.start_dump(payload)
+        self.link.send(self._connection.data_to_send())
+        return 1, self._connection.remainder()
+
+    def close(self) -> None:
+        """Drop the connection."""
+        if self._link is not None:
+            self._link.close()
+
+    def ask(self, sql: str) -> Result:
+        """One statement, for checks."""
+        return self._query(sql)
+
+    def _query(self, sql: str) -> Result:
+        self._connection.query(sql)
+        return self._result()
+
+    def _result(self) -> Result:
+        connection, link = self._connection, self.link
+        link.send(connection.data_to_send())
+        while (result := connection.result()) is None:
+            connection.receive(link.receive())
+        return result
+
+    def _value(self, sql: str) -> str | None:
+        result = self._query(sql)
+        if len(result.rows) != 1 or len(result.rows[0]) != 1:
+            raise ProtocolError(f"the source answered {sql} with {len(result.rows)} rows")
+        value = result.rows[0][0]
+        return value.decode() if isinstance(value, bytes) else value
+
+    def _variable(self, name: str, *, default: str | None = None) -> str:
+        try:
+            value = self._value(f"SELECT @@GLOBAL.{name}")
+        except ServerError as error:
+            if error.code != UNKNOWN_VARIABLE or default is None:
+                raise
+            return default
+        return value if value is not None else (default or "")
+
+    def _announce_checksum(self) -> str:
+        """Say that we understand the source's checksums; CRC32 or NONE."""
+        try:
+            self._query(
+                "SET @master_binlog_checksum = @@global.binlog_checksum,"
+                " @source_binlog_checksum = @@global.binlog_checksum"
+            )
+        except ServerError as error:
+            if error.code != UNKNOWN_VARIABLE:
+                raise
+            return "NONE"
+        return (self._value("SELECT @source_binlog_checksum") or "NONE").upper()
+
+    def _register(self) -> None:
+        """Be listed in the source's SHOW REPLICAS."""
+        options = self._options
+        self._connection.command(
+            RegisterReplica(
+                server_id=self._identity.server_id,
+                host=options.report_host,
+                user="",
+                password="",
+                port=options.report_port,
+            ).encode()
+        )
+        self._result()
+
+    def _offers_semi_sync(self) -> bool:
+        """Whether the plugin is there; not whether it is enabled: a disabled source sends the marks too."""
+        return any(
+            self._query(f"SHOW VARIABLES LIKE '{name}'").rows
+            for name in ("rpl_semi_sync_source_enabled", "rpl_semi_sync_master_enabled")
+        )
+
+    def _tls_context(self) -> ssl.SSLContext:
+        options = self._options
+        try:
+            if options.tls in (Tls.VERIFY_CA, Tls.VERIFY_IDENTITY):
+                context = ssl.create_default_context(cafile=options.tls_ca)
+                context.check_hostname = options.tls is Tls.VERIFY_IDENTITY
+            else:
+                context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+                context.check_hostname = False
+                context.verify_mode = ssl.CERT_NONE
+            if options.tls_cert is not None:
+                context.load_cert_chain(options.tls_cert, options.tls_key)
+        except (OSError, ssl.SSLError) as bad:
+            raise ConfigError(
+                f"cannot load the TLS files for the source: {bad}",
+                hint="check source.tls_ca, tls_cert and tls_key",
+            ) from bad
+        return context

@@ -1,0 +1,199 @@
+"""The tight loop: one dump, from the socket to the disk to the ACK.
+
+Theory. Bytes gather in one fixed buffer; ``Intake`` turns them into the file's bytes in another; they are written
+with one call. Nothing is synced while the source has more and waits for nothing (catching up); as soon as it waits
+for an acknowledgement, or has nothing more, or SYNC_EVERY bytes are unsynced, the stream *settles*:
+
+    write everything → fdatasync → send one ACK for the last event that asked → publish up to the last whole transaction
+
+which is the only place where an ACK or a publication comes from (rule 2 of the design). While the disk works, the
+next batch gathers in the kernel: group commit without timers. A transaction of any size passes through the two
+buffers.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from binlogd.binlog.crc import crc32
+from binlogd.binlog.events import FormatDescription, Rotate
+from binlogd.binlog.framing import Intake, Stop
+from binlogd.binlog.header import EventType
+from binlogd.errors import EventError, PeerError, ProtocolError
+from binlogd.receiver.link import Link, Stopped
+from binlogd.receiver.plan import Start
+from binlogd.receiver.progress import Progress
+from binlogd.store.layout import is_binlog_name
+from binlogd.store.publication import Publication
+from binlogd.store.tail import Tail
+from binlogd.wire.commands import encode_ack
+from binlogd.wire.errors import decode_error
+from binlogd.wire.packets import encode_packets
+
+BUFFER = 2 * 1024 * 1024  # bytes taken from the kernel at most before they are looked at
+WRITE_AT = 1024 * 1024  # write when this much is gathered: large enough that the call's own cost vanishes
+SYNC_EVERY = 64 * 1024 * 1024  # unsynced bytes while catching up: what a crash would cost to fetch again
+
+
+class Stream:
+    """One dump, until it ends in an exception.
+
+    ``tail`` stands at the position the dump was asked for. ``announced`` is the length of the CRC that the source
+    puts behind its first artificial event; every newer publication is given to ``publish``.
+    """
+
+    def __init__(
+        self,
+        *,
+        link: Link,
+        tail: Tail,
+        start: Start,
+        announced: int,
+        publish: Callable[[Publication], None],
+        progress: Progress,
+        semi_sync: bool,
+        sequence: int,
+        received: bytes,
+    ) -> None:
+        self._link = link
+        self._tail = tail
+        self._publish = publish
+        self._progress = progress
+        self._intake = Intake(semi_sync=semi_sync, sequence=sequence)
+        self._checksum = announced  # of the next fake ROTATE
+        self._preamble = not start.whole  # the first FORMAT_DESCRIPTION is a repetition, not to be stored
+        self._next_name = ""
+        self._buffer = bytearray(max(BUFFER, len(received)))
+        self._buffer[: len(received)] = received
+        self._filled = len(received)
+        self._out = memoryview(bytearray(len(self._buffer)))
+        self._unsynced = 0
+        self._arrived = time.monotonic()
+
+    def run(self) -> None:
+        """Receive until the connection ends, which raises; whatever is whole and sound is kept first."""
+        try:
+            self._run()
+        except (PeerError, Stopped):
+            self._intake.ack_owed = False
+            self._settle(force=True)
+            raise
+
+    def _run(self) -> None:
+        link, intake = self._link, self._intake
+        view = memoryview(self._buffer)
+        self._scan()
+        while True:
+            size = link.receive_into(view[self._filled :])
+            if size is None:
+                self._settle()
+                link.wait_readable()
+                continue
+            self._arrived = time.monotonic()
+            self._progress.bytes_received += size
+            self._filled += size
+            self._scan()
+            if intake.ack_owed or self._unsynced + intake.filled >= SYNC_EVERY:
+                self._settle()
+            elif intake.filled >= WRITE_AT:
+                self._write()
+
+    def _scan(self) -> None:
+        """Take everything usable out of the buffer, and move what is left to its front."""
+        intake = self._intake
+        at = 0
+        while True:
+            if intake.filled and intake.filled + self._filled - at > len(self._out):
+                self._write()
+            stop = intake.scan(self._buffer, at, self._filled, self._out)
+            at = intake.consumed
+            if stop is Stop.MORE:
+                break
+            if stop is Stop.CONTROL:
+                self._control(intake.event)
+                continue
+            self._settle()
+            if stop is Stop.ERROR:
+                raise decode_error(intake.event)
+            raise ProtocolError("the source ended the dump, which was asked to wait for more")
+        left = self._filled - at
+        if at and left:
+            self._buffer[:left] = self._buffer[at : self._filled]
+        self._filled = left
+
+    def _control(self, event: bytes) -> None:
+        kind = event[4]
+        if kind == EventType.ROTATE:
+            self._rotate(event)
+        elif kind == EventType.FORMAT_DESCRIPTION:
+            self._format(event)
+        # Heartbeats and other artificial events (MariaDB's GTID_LIST) say nothing that is stored.
+
+    def _rotate(self, event: bytes) -> None:
+        """The fake ROTATE before every file names it: the one we go on with, or the next one.
+
+        Its checksum follows the previous file's algorithm, at first what was announced (protocol.md §5).
+        """
+        if self._checksum and crc32(event[:-4]) != int.from_bytes(event[-4:], "little"):
+            raise EventError("the source's artificial ROTATE event fails its CRC-32")
+        name = Rotate.decode(event, self._checksum).name
+        if not is_binlog_name(name):
+            raise ProtocolError(f"the source names a binary log {name!r}, which no server does")
+        if self._preamble and name != self._tail.name:
+            raise ProtocolError(f"asked for {self._tail.name}, the source sends {name}")
+        self._next_name = name
+
+    def _format(self, event: bytes) -> None:
+        """A FORMAT_DESCRIPTION begins a file, or repeats the one we go on with."""
+        described = FormatDescription.decode(event)
+        self._checksum = described.algorithm.length
+        if self._preamble:
+            self._preamble = False
+            walk = self._tail.walk
+            assert walk is not None
+            if self._checksum != walk.checksum:
+                raise EventError(f"{self._tail.name} has another checksum algorithm at the source than here")
+            self._intake.walk = walk
+            return
+        if not self._next_name:
+            raise ProtocolError("a FORMAT_DESCRIPTION came without the ROTATE that names its file")
+        self._settle()
+        self._tail.finish()
+        self._intake.walk = self._tail.start(self._next_name, event, described)
+        self._next_name = ""
+        self._settle(force=True)
+
+    def _write(self) -> None:
+        intake = self._intake
+        if intake.filled:
+            self._tail.append(self._out[: intake.filled])
+            self._unsynced += intake.filled
+            intake.filled = 0
+
+    def _settle(self, *, force: bool = False) -> None:
+        """Durable, then acknowledged, then visible: the one place for it."""
+        intake, tail, progress = self._intake, self._tail, self._progress
+        if not (self._unsynced or intake.filled or intake.ack_owed or force):
+            return
+        self._write()
+        if self._unsynced:
+            tail.sync()
+            self._unsynced = 0
+            progress.syncs += 1
+        walk = tail.walk
+        if walk is None:
+            intake.ack_owed = False  # nothing is stored yet: an ACK would name no file
+            return
+        if intake.ack_owed:
+            intake.ack_owed = False
+            packet, _ = encode_packets(encode_ack(tail.name, walk.position), 0)
+            self._link.send(packet)
+            progress.acknowledged(time.monotonic() - self._arrived)
+        publication = tail.advance()
+        if publication is not None:
+            self._publish(publication)
+        progress.file = tail.name
+        progress.position = walk.position
+        progress.last_event_time = walk.last_time or progress.last_event_time
+        progress.transactions_received = tail.transactions

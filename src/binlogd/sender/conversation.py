@@ -1,0 +1,291 @@
+"""One client from its first byte to its last: login, statements, and at most one dump at a time.
+
+A thin shell around ``wire.ServerConnection``: it moves bytes, runs statements through ``sql.execute`` and dumps
+through ``Dump``. While a dump runs it keeps listening, so that a client that goes away is noticed at once. Everything
+has a limit in time: logging in, taking a block of a dump; and a refusal is answered a moment late, so that passwords
+cannot be guessed fast.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+import ssl
+from contextlib import suppress
+
+from binlogd.binlog.gtid import GtidSet, GtidSyntaxError
+from binlogd.errors import ProtocolError, Refusal
+from binlogd.logs import get_logger
+from binlogd.sender.channel import Channel
+from binlogd.sender.dump import Dump, DumpRequest
+from binlogd.sender.service import Connection, Service, User
+from binlogd.sender.sql.execute import execute
+from binlogd.sender.sql.results import ColumnKind, ColumnSpec, ResultSet
+from binlogd.sender.sql.session import SessionState, announcement
+from binlogd.sender.sql.statements import Role
+from binlogd.wire.auth import Account, make_nonce
+from binlogd.wire.commands import (
+    BinlogDump,
+    BinlogDumpGtid,
+    Command,
+    InitDb,
+    Ping,
+    Query,
+    Quit,
+    RegisterReplica,
+)
+from binlogd.wire.results import Column
+from binlogd.wire.server import ServerConnection, ServerState
+
+LOGIN_TIMEOUT = 10.0  # seconds from the first byte to being logged in, MySQL's connect_timeout
+IDLE_TIMEOUT = 28_800.0  # seconds between statements, MySQL's wait_timeout
+REPLY_TIMEOUT = 60.0  # seconds to take an answer, MySQL's net_write_timeout
+REFUSAL_DELAY = 0.1  # seconds at least before a refused login hears so: guessing is slow, a typo is not
+NON_BLOCK = 1  # BINLOG_DUMP_NON_BLOCK: end at the end instead of waiting
+HEARTBEAT_V2 = 2  # USE_HEARTBEAT_EVENT_V2 of MySQL 8.0.26; MariaDB uses the bit for something else
+ER_UNKNOWN_COM = 1047
+
+_INTEGERS = (ColumnKind.BIGINT, ColumnKind.BIGINT_UNSIGNED)
+
+log = get_logger(__name__)
+
+
+class Conversation:
+    """Serves one accepted socket until ``run`` returns."""
+
+    def __init__(self, service: Service, connection: Connection, accepted: socket.socket) -> None:
+        self._service = service
+        self._connection = connection
+        self._channel = Channel(accepted)
+        self._user: User | None = None
+        self._wire = ServerConnection(
+            server_version=service.version(),
+            connection_id=connection.id,
+            nonce=make_nonce(),
+            tls_available=service.tls is not None,
+            rsa_key=service.rsa_key,
+            find_account=self._find_account,
+            fast_auth_cache=service.cache,
+            require_tls=service.require_tls,
+            peer_host=connection.address,
+        )
+        self._session = SessionState(connection.id, "", connection.address)
+
+    async def run(self) -> None:
+        """Everything; raises nothing but cancellation that nobody of ours asked for."""
+        try:
+            async with asyncio.timeout(LOGIN_TIMEOUT):
+                entered = await self._log_in()
+            if entered:
+                await self._converse()
+        except (OSError, TimeoutError, ssl.SSLError):
+            pass  # the client went away or fell silent: nothing to tell it
+        except ProtocolError as bad:
+            log.info("client broke the protocol", client=self._connection.address, error=bad.message)
+            with suppress(OSError, TimeoutError):
+                await self._flush()
+        except asyncio.CancelledError:
+            if not self._connection.killed:
+                raise
+            await self._say_why()
+        finally:
+            self._channel.close()
+
+    async def _say_why(self) -> None:
+        """The last words of a connection that was ended: possible only between two packets."""
+        reason = self._connection.killed_why
+        dump = self._connection.dump
+        if reason is None or dump is None or self._wire.state is not ServerState.STREAMING:
+            return
+        if not dump.between_packets:
+            return
+        self._wire.end_stream(dump.sequence)
+        self._wire.reply_error(reason.code, reason.sqlstate, reason.message)
+        with suppress(OSError, TimeoutError):
+            await self._flush()
+
+    async def _flush(self) -> None:
+        data = self._wire.data_to_send()
+        if data:
+            await self._channel.send(data, REPLY_TIMEOUT)
+
+    def _find_account(self, name: str) -> Account | None:
+        self._user = self._service.find_user(name, self._connection.address)
+        return self._user.account if self._user else None
+
+    async def _log_in(self) -> bool:
+        wire, channel, connection = self._wire, self._channel, self._connection
+        await self._flush()
+        while wire.state not in (ServerState.READY, ServerState.CLOSED):
+            if wire.state is ServerState.WANT_TLS:
+                assert self._service.tls is not None
+                wire.remainder()  # nothing: only what was wanted has been read
+                await channel.start_tls(self._service.tls, LOGIN_TIMEOUT)
+                wire.tls_established()
+                continue
+            data = await channel.receive(wire.wanted)
+            if not data:
+                return False
+            wire.receive(data)
+            if wire.account is not None or wire.refusal is None:
+                await self._flush()  # a refusal has to wait a moment, see below
+        connection.user = wire.user
+        connection.encrypted = channel.encrypted
+        connection.program = wire.attributes.get("program_name", "")[:64]
+        connection.version = wire.attributes.get("_client_version", "")[:64]
+        if wire.refusal is not None:
+            self._service.refused += 1
+            log.warning("login refused", client=connection.address, reason=wire.refusal.message)
+            await asyncio.sleep(REFUSAL_DELAY * random.uniform(1.0, 1.5))  # noqa: S311 - no secret
+            await self._flush()
+            return False
+        self._session.user = wire.user
+        connection.database = self._session.database = wire.database
+        connection.working("Sleep")
+        return True
+
+    async def _converse(self) -> None:
+        wire, channel = self._wire, self._channel
+        while True:
+            command = wire.next_command()
+            await self._flush()
+            if command is None:
+                async with asyncio.timeout(IDLE_TIMEOUT):
+                    data = await channel.receive()
+                if not data:
+                    return
+                wire.receive(data)
+                continue
+            if isinstance(command, Quit):
+                return
+            try:
+                await self._answer(command)
+            except Refusal as refusal:
+                wire.reply_error(refusal.code, refusal.sqlstate, refusal.message)
+            self._connection.working("Sleep")
+            await self._flush()
+
+    async def _answer(self, command: Command) -> None:
+        wire, connection = self._wire, self._connection
+        match command:
+            case Ping():
+                wire.reply_ok()
+            case InitDb():
+                raise Refusal(1049, "42000", f"Unknown database '{command.database}'")
+            case Query():
+                connection.working("Query", command.sql)
+                self._query(command.sql)
+            case RegisterReplica():
+                connection.registered = command
+                wire.reply_ok()
+            case BinlogDump() | BinlogDumpGtid():
+                await self._dump(command)
+            case _:
+                raise Refusal(ER_UNKNOWN_COM, "08S01", "Unknown command")
+
+    def _query(self, text: str) -> None:
+        service = self._service
+        outcome = execute(text, session=self._session, facts=service.facts(), backend=service, role=self._role())
+        self._connection.database = self._session.database
+        if isinstance(outcome, ResultSet):
+            self._wire.reply_result([_column(spec) for spec in outcome.columns], outcome.text_rows())
+        else:
+            self._wire.reply_ok(affected=outcome.affected_rows)
+
+    def _role(self) -> Role:
+        assert self._user is not None
+        return self._user.role
+
+    async def _dump(self, command: BinlogDump | BinlogDumpGtid) -> None:
+        wire, connection, service = self._wire, self._connection, self._service
+        said = announcement(self._session)
+        uuid = (said.replica_uuid or "").lower()
+        request = self._request(command)
+        dump = Dump(
+            channel=self._channel,
+            catalog=service.catalog,
+            request=request,
+            server_id=service.identity.server_id,
+            sequence=wire.begin_stream(),
+        )
+        by_gtid = request.auto_position
+        connection.working("Binlog Dump GTID" if by_gtid else "Binlog Dump")
+        service.begin_dump(
+            connection,
+            dump,
+            uuid=uuid,
+            server_id=command.server_id,
+            mode="gtid" if by_gtid else "position",
+        )
+        log.info(
+            "dump begins",
+            client=f"{connection.address}:{connection.port}",
+            user=connection.user,
+            server_id=command.server_id,
+            uuid=uuid,
+            mode=connection.mode,
+            file=command.file,
+            position=command.position,
+        )
+        refusal = None
+        try:
+            await self._run_beside_listening(dump)
+        except Refusal as refused:
+            refusal = refused
+            log.warning("dump refused", client=connection.address, uuid=uuid, reason=refused.message)
+        if wire.state is not ServerState.STREAMING:
+            raise ConnectionAbortedError
+        wire.end_stream(dump.sequence)
+        connection.dump = None
+        service.sent_by_gone += dump.sent_bytes
+        if refusal is not None:
+            raise refusal
+        wire.reply_eof()
+
+    async def _run_beside_listening(self, dump: Dump) -> None:
+        """The dump, ended early when the client takes leave."""
+        sending = asyncio.create_task(dump.run())
+        listening = asyncio.create_task(self._listen())
+        try:
+            await asyncio.wait((sending, listening), return_when=asyncio.FIRST_COMPLETED)
+            if sending.done():
+                sending.result()
+            else:
+                listening.result()
+                raise ConnectionAbortedError
+        finally:
+            for task in (sending, listening):
+                task.cancel()
+            await asyncio.gather(sending, listening, return_exceptions=True)
+
+    async def _listen(self) -> None:
+        """Returns when the client is gone; what it says during a dump is at most an acknowledgement or a farewell."""
+        while data := await self._channel.receive():
+            self._wire.receive(data)
+            while (command := self._wire.next_command()) is not None:
+                if isinstance(command, Quit):
+                    return
+
+    def _request(self, command: BinlogDump | BinlogDumpGtid) -> DumpRequest:
+        said = announcement(self._session)
+        has = None
+        if isinstance(command, BinlogDumpGtid):
+            try:
+                has = GtidSet.decode(command.gtid_data)
+            except GtidSyntaxError as bad:
+                raise Refusal(1236, "HY000", f"The GTID set sent by the replica is malformed: {bad}") from bad
+        return DumpRequest(
+            file=command.file,
+            position=command.position,
+            has=has,
+            auto_position=has is not None and not command.file,
+            blocking=not command.flags & NON_BLOCK and command.server_id != 0,
+            heartbeat=(said.heartbeat_period or 0) / 1e9,
+            heartbeat_v2=bool(command.flags & HEARTBEAT_V2) and not said.mariadb_capability,
+            checksum=said.binlog_checksum,
+        )
+
+
+def _column(spec: ColumnSpec) -> Column:
+    return Column.integer(spec.name) if spec.kind in _INTEGERS else Column.string(spec.name)

@@ -1,0 +1,254 @@
+"""One dump: from a place in the store to the live tail, packet by packet, until the client or we end it.
+
+The sequence a client sees is protocol.md §3: before every file a fake ROTATE and the file's FORMAT_DESCRIPTION, then
+its events; by GTID, without the transactions the replica has, and a heartbeat that carries the skipped end before
+the next event and at the end of a file. At the live tail the dump waits for publications; a heartbeat goes out
+whenever nothing else did for the replica's period.
+
+A dump reads files below the published position only. It holds one block and its framed copy, whatever the
+transactions.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+
+from binlogd.binlog.crc import crc32
+from binlogd.binlog.events import (
+    fake_rotate,
+    for_position_start,
+    heartbeat_v1,
+    heartbeat_v2,
+    with_created_zero,
+)
+from binlogd.binlog.framing import Outlet, room_for
+from binlogd.binlog.gtid import GtidSet
+from binlogd.binlog.gtid_events import GtidEvent
+from binlogd.binlog.header import ChecksumAlgorithm, EventType, Header
+from binlogd.binlog.walk import HEADER_LENGTH, MAX_EVENT
+from binlogd.errors import EventError
+from binlogd.sender.catalog import Catalog
+from binlogd.sender.channel import Channel
+from binlogd.sender.plan import FIRST_POSITION, refuse, start_by_gtid, start_by_position
+from binlogd.store.publication import Publication
+from binlogd.store.reader import Head, read_head
+
+BLOCK = 256 * 1024  # bytes read at a time: with its framed copy about half a MiB for each replica
+SEND_TIMEOUT = 60.0  # seconds a client may take to take a block, as MySQL's net_write_timeout
+V1_HEARTBEAT_LIMIT = 2**32  # its position stands in the header's four bytes
+LONGEST_GTID_EVENT = 1024  # bytes, with every optional field of 9.7 and room for more
+
+
+@dataclass(frozen=True, slots=True)
+class DumpRequest:
+    """What a client asked for. ``has`` is None by position; ``heartbeat`` is seconds, 0 for none.
+
+    ``checksum`` is what the client announced: None when it knows no checksums.
+    """
+
+    file: str
+    position: int
+    has: GtidSet | None
+    auto_position: bool
+    blocking: bool
+    heartbeat: float
+    heartbeat_v2: bool
+    checksum: str | None
+
+
+class Dump:
+    """Runs until the client has everything (non-blocking), is gone, or is refused."""
+
+    def __init__(
+        self, *, channel: Channel, catalog: Catalog, request: DumpRequest, server_id: int, sequence: int
+    ) -> None:
+        self._channel = channel
+        self._catalog = catalog
+        self._request = request
+        self._server_id = server_id
+        has = request.has
+        self._outlet = Outlet(sequence=sequence, covering=has.covering if has else None)
+        self._algorithm = (
+            ChecksumAlgorithm.CRC32 if request.checksum == "CRC32" else ChecksumAlgorithm.OFF
+        )  # of the next fake ROTATE
+        self._buffer = bytearray(BLOCK)
+        self._view = memoryview(self._buffer)
+        self._out = memoryview(bytearray(room_for(BLOCK)))
+        self._index = 0
+        self._name = ""
+        self._descriptor = -1
+        self._sent_at = time.monotonic()
+        self._sending = False
+        self.sent_bytes = 0
+        self.last_event_time = 0  # of the first event of the block last sent; seconds since the epoch
+
+    @property
+    def between_packets(self) -> bool:
+        """Whether everything sent so far is whole packets, so that another may follow."""
+        return not (self._sending or self._outlet.in_event)
+
+    @property
+    def sequence(self) -> int:
+        """The sequence id of the next packet."""
+        return self._outlet.sequence
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """The file being sent and the offset up to which it was."""
+        return self._name, self._outlet.position
+
+    def lag_bytes(self) -> int:
+        """Published bytes not sent yet."""
+        return self._catalog.lag_bytes(self._index, self._outlet.position) if self._name else 0
+
+    async def run(self) -> None:
+        """Send; returns at the end of what is published when the client does not want to wait."""
+        try:
+            self._index, position = self._choose()
+            while True:
+                await self._begin_file(position)
+                await self._rest_of_file()
+                if self._index == len(self._catalog.logs) - 1:
+                    return
+                self._index += 1
+                position = FIRST_POSITION
+        except EventError as bad:
+            raise refuse(f"{self._name}: {bad.message}") from bad
+        finally:
+            self._close()
+
+    def _choose(self) -> tuple[int, int]:
+        request, catalog = self._request, self._catalog
+        if request.auto_position:
+            assert request.has is not None
+            return start_by_gtid(catalog.logs, request.has, catalog.publication.purged), FIRST_POSITION
+        return start_by_position(catalog.logs, request.file, request.position), request.position
+
+    async def _begin_file(self, position: int) -> None:
+        """Open the file and send what stands before its events."""
+        log = self._catalog.logs[self._index]
+        self._close()
+        self._descriptor = os.open(self._catalog.path(self._index), os.O_RDONLY | os.O_CLOEXEC)
+        self._name = log.name
+        head = read_head(self._descriptor, log.size)
+        if head is None:
+            raise EventError("the file has no FORMAT_DESCRIPTION")
+        if head.algorithm is ChecksumAlgorithm.CRC32 and self._request.checksum is None:
+            raise refuse("Replica can not handle replication events with the checksum that source is configured to log")
+        if position > FIRST_POSITION:
+            self._check_boundary(head.algorithm, position, log.size)
+            described = for_position_start(head.format)
+        elif self._request.has is not None and self._has_first(head):
+            described = with_created_zero(head.format)
+        else:
+            described = head.format
+        outlet = self._outlet
+        rotate = fake_rotate(log.name, position, server_id=self._server_id, algorithm=self._algorithm)
+        await self._send(outlet.packet(rotate) + outlet.packet(described))
+        self._algorithm = head.algorithm
+        outlet.checksum = head.algorithm.length
+        outlet.position = max(position, FIRST_POSITION + len(head.format))
+
+    async def _rest_of_file(self) -> None:
+        """The file's events; for the newest file, waiting for more until it is not the newest."""
+        catalog, outlet = self._catalog, self._outlet
+        while True:
+            seen = catalog.publication
+            if outlet.position < catalog.logs[self._index].size:
+                await self._stretch(catalog.logs[self._index].size)
+                continue
+            if outlet.skipped_to:
+                await self._heartbeat(outlet.skipped_to)
+            if self._index < len(catalog.logs) - 1 or not self._request.blocking:
+                return
+            await self._wait(seen)
+
+    async def _stretch(self, end: int) -> None:
+        """Everything up to ``end``."""
+        outlet = self._outlet
+        while outlet.position < end:
+            size = os.preadv(self._descriptor, [self._view[: min(BLOCK, end - outlet.position)]], outlet.position)
+            if not outlet.in_event:
+                self.last_event_time = int.from_bytes(self._buffer[:4], "little") or self.last_event_time
+            go_on = outlet.frame(self._buffer, 0, size, self._out)
+            if outlet.filled:
+                await self._send(self._out[: outlet.filled])
+            elif go_on and not outlet.consumed:
+                raise EventError(f"the event at {outlet.position} does not end before {end}")
+            if not go_on or (outlet.skipped_to and self._heartbeat_due() == 0):
+                await self._heartbeat(outlet.skipped_to)
+
+    async def _wait(self, seen: Publication) -> None:
+        """For a newer publication; a heartbeat whenever its time has come."""
+        while not await self._catalog.wait(seen, self._heartbeat_due()):
+            await self._heartbeat(self._outlet.position)
+
+    def _heartbeat_due(self) -> float | None:
+        """Seconds until a heartbeat must go out, None when the client wants none."""
+        period = self._request.heartbeat
+        return max(self._sent_at + period - time.monotonic(), 0.0) if period else None
+
+    async def _heartbeat(self, position: int) -> None:
+        """Tell the client how far we are; what was left out is thereby told."""
+        outlet = self._outlet
+        outlet.skipped_to = 0
+        if self._request.heartbeat_v2:
+            make = heartbeat_v2
+        elif position < V1_HEARTBEAT_LIMIT:
+            make = heartbeat_v1
+        else:
+            self._sent_at = time.monotonic()
+            return  # an old replica would take the wrapped position for one it has passed, and stop for good
+        event = make(self._name, position, server_id=self._server_id, algorithm=self._algorithm)
+        await self._send(outlet.packet(event))
+
+    async def _send(self, data: bytes | memoryview) -> None:
+        self._sending = True
+        await self._channel.send(data, SEND_TIMEOUT)
+        self._sending = False
+        self.sent_bytes += len(data)
+        self._sent_at = time.monotonic()
+
+    def _has_first(self, head: Head) -> bool:
+        """Whether the client has the first transaction of the file (then its temporary tables are to stay)."""
+        raw = os.pread(self._descriptor, LONGEST_GTID_EVENT, head.events)
+        if len(raw) < HEADER_LENGTH or Header.decode(raw).type not in (
+            EventType.GTID,
+            EventType.GTID_TAGGED,
+        ):
+            return False
+        event = GtidEvent.decode(raw[: Header.decode(raw).length], head.algorithm.length)
+        assert self._request.has is not None
+        return self._request.has.contains(event.sid, event.tag, event.gno)
+
+    def _check_boundary(self, algorithm: ChecksumAlgorithm, position: int, size: int) -> None:
+        """Refuse a position at which no event begins."""
+        if position == size:
+            return
+        raw = os.pread(self._descriptor, HEADER_LENGTH, position)
+        length = int.from_bytes(raw[9:13], "little")
+        log_pos = int.from_bytes(raw[13:17], "little")
+        end = position + length
+        sound = HEADER_LENGTH <= length <= MAX_EVENT and end <= size
+        if sound and log_pos:
+            sound = log_pos == end & 0xFFFFFFFF
+        if sound and algorithm is ChecksumAlgorithm.CRC32:
+            crc, at = 0, position
+            while at < end - 4:
+                piece = os.pread(self._descriptor, min(BLOCK, end - 4 - at), at)
+                crc = crc32(piece, crc)
+                at += len(piece)
+            sound = crc == int.from_bytes(os.pread(self._descriptor, 4, end - 4), "little")
+        if not sound:
+            place = f"'{self._name}' at {position}"
+            raise refuse(
+                f"bogus data in log event; the first event {place}, the last event read from {place},"
+                f" the last byte read from {place}."
+            )
+
+    def _close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1

@@ -1,0 +1,127 @@
+"""The listener: accepts clients, gives each a conversation, and follows the receiver's publications.
+
+One event loop. It keeps no state of its own beyond what is connected: a sender may be killed at any time and another
+goes on from the files.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from functools import partial
+
+from binlogd.errors import ListenError
+from binlogd.logs import get_logger
+from binlogd.sender.conversation import Conversation
+from binlogd.sender.service import Connection, Service
+from binlogd.store.publication import Publication
+from binlogd.wire.server import turn_away
+
+BACKLOG = 1024  # connections the kernel holds while we are busy: every replica of a large site at once
+ACCEPT_PAUSE = 0.1  # seconds to wait when out of file descriptors: some connection will end
+RECEIVER_PAUSE = 0.2  # seconds between looks for a receiver
+
+log = get_logger(__name__)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket; ListenError when the address cannot be had."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listening = socket.socket(family, kind, protocol)
+    except OSError as bad:
+        raise ListenError(f"cannot listen on {host}:{port}: {bad.strerror}", hint="check server.listen") from bad
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        listening.bind(address)
+        listening.listen(BACKLOG)
+        listening.setblocking(False)
+    except OSError as bad:
+        listening.close()
+        taken = bad.errno == errno.EADDRINUSE
+        raise ListenError(
+            f"cannot listen on {host}:{port}: {'another process has it' if taken else bad.strerror}",
+            hint="stop that process, or choose another address with --listen or server.listen",
+        ) from bad
+    return listening
+
+
+class Listener:
+    """Runs from ``run`` until cancelled; takes over the ``listening`` socket."""
+
+    def __init__(
+        self,
+        service: Service,
+        listening: socket.socket,
+        follow: Callable[[], AsyncIterator[Publication]],
+    ) -> None:
+        self._service = service
+        self._listening = listening
+        self._follow = follow
+
+    async def run(self) -> None:
+        """Accept and follow; on cancellation every conversation ends."""
+        followed = asyncio.Event()
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._keep_following(followed))
+                await followed.wait()
+                group.create_task(self._accept())
+        finally:
+            self._listening.close()
+            await self._end_all()
+
+    async def _keep_following(self, followed: asyncio.Event) -> None:
+        """What the receiver publishes; as long as there is none, what is on disk."""
+        catalog = self._service.catalog
+        while True:
+            async for publication in self._follow():
+                catalog.update(publication)
+                followed.set()
+            if not followed.is_set():
+                catalog.read()
+                followed.set()
+            await asyncio.sleep(RECEIVER_PAUSE)
+
+    async def _accept(self) -> None:
+        loop = asyncio.get_running_loop()
+        service = self._service
+        while True:
+            try:
+                accepted, address = await loop.sock_accept(self._listening)
+            except OSError as bad:
+                log.warning("cannot accept", error=bad.strerror, hint="raise the limit of open files")
+                await asyncio.sleep(ACCEPT_PAUSE)
+                continue
+            if len(service.connections) >= service.max_connections:
+                with suppress(OSError):
+                    accepted.send(turn_away(1040, "Too many connections"))
+                accepted.close()
+                continue
+            connection = service.open_connection(_plain(address[0]), address[1])
+            task = asyncio.create_task(Conversation(service, connection, accepted).run())
+            connection.task = task
+            task.add_done_callback(partial(self._ended, connection))
+
+    def _ended(self, connection: Connection, task: asyncio.Task[None]) -> None:
+        self._service.close_connection(connection)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("conversation failed", exc_info=task.exception())
+
+    async def _end_all(self) -> None:
+        tasks = [c.task for c in self._service.connections.values() if c.task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _plain(address: str) -> str:
+    """An IPv4 client of a dual-stack socket by its IPv4 address."""
+    return address.removeprefix("::ffff:") if "." in address else address

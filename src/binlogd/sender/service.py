@@ -1,0 +1,292 @@
+"""What all connections of the listener share: who may come in, what the server says of itself, who is there.
+
+``Service`` is the statements' ``Backend`` (sql/backend.py) and the registry of connections and dumps. A new dump of
+the same replica UUID ends the older one, as at any source (protocol.md §4, the zombie rule).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from binlogd.errors import Refusal
+from binlogd.sender.catalog import Catalog
+from binlogd.sender.dump import Dump
+from binlogd.sender.sql.backend import AttachedReplica, BinaryLog, BinaryLogStatus, Process
+from binlogd.sender.sql.facts import ServerFacts, advertised_version
+from binlogd.sender.sql.statements import KillTarget, Role
+from binlogd.store.layout import DataFolder, Identity
+from binlogd.wire.auth import Account, FastAuthCache, RsaKey
+from binlogd.wire.commands import RegisterReplica
+
+NO_SUCH_THREAD = 1094
+UNKNOWN_SOURCE_VERSION = "8.0.0"  # while nothing is stored: any client can talk to it
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Somebody who may log in: how, from where, and to do what."""
+
+    account: Account
+    role: Role
+    allows: Callable[[str], bool]  # an address
+
+
+@dataclass(slots=True, eq=False)
+class Connection:
+    """One client, as the process list shows it."""
+
+    id: int
+    address: str
+    port: int
+    since: float = field(default_factory=time.time)
+    user: str = ""
+    program: str = ""
+    version: str = ""
+    encrypted: bool = False
+    database: str | None = None
+    command: str = "Connect"
+    command_since: float = field(default_factory=time.monotonic)
+    info: str | None = None
+    registered: RegisterReplica | None = None
+    replica_uuid: str = ""
+    server_id: int = 0
+    dump: Dump | None = None
+    mode: str = ""
+    task: asyncio.Task[None] | None = None  # its conversation
+    killed: bool = False
+    killed_why: Refusal | None = None
+
+    def working(self, command: str, info: str | None = None) -> None:
+        """What it does from now on."""
+        self.command, self.info, self.command_since = command, info, time.monotonic()
+
+    def end(self, reason: Refusal | None) -> None:
+        """End it: its conversation tells the client why, if there is something to tell."""
+        self.killed, self.killed_why = True, reason
+        if self.task is not None:
+            self.task.cancel()
+
+
+class Service:
+    """See the module. Belongs to the sender's event loop."""
+
+    def __init__(
+        self,
+        *,
+        folder: DataFolder,
+        catalog: Catalog,
+        identity: Identity,
+        users: Mapping[str, User],
+        tls: ssl.SSLContext | None,
+        rsa_key: RsaKey,
+        require_tls: bool,
+        max_connections: int,
+        port: int,
+    ) -> None:
+        self.catalog = catalog
+        self.identity = identity
+        self.tls = tls
+        self.rsa_key = rsa_key
+        self.require_tls = require_tls
+        self.max_connections = max_connections
+        self.cache = FastAuthCache()
+        self.connections: dict[int, Connection] = {}
+        self.accepted = 0
+        self.refused = 0
+        self.sent_by_gone = 0  # bytes of dumps that have ended
+        self._folder = folder
+        self._users = users
+        self._port = port
+        self._started = time.monotonic()
+        self._next_id = 1
+
+    # --- connections ---
+
+    def open_connection(self, address: str, port: int) -> Connection:
+        """A client came."""
+        connection = Connection(self._next_id, address, port)
+        self._next_id = self._next_id % 0xFFFFFFFF + 1
+        self.connections[connection.id] = connection
+        self.accepted += 1
+        return connection
+
+    def close_connection(self, connection: Connection) -> None:
+        """It is gone."""
+        self.connections.pop(connection.id, None)
+        if connection.dump is not None:
+            self.sent_by_gone += connection.dump.sent_bytes
+
+    def find_user(self, name: str, address: str) -> User | None:
+        """Who may log in by that name from there."""
+        user = self._users.get(name)
+        return user if user is not None and user.allows(address) else None
+
+    def begin_dump(self, connection: Connection, dump: Dump, *, uuid: str, server_id: int, mode: str) -> None:
+        """A dump begins; the older one of the same replica ends."""
+        for other in list(self.connections.values()):
+            if other is connection or other.dump is None:
+                continue
+            same = other.replica_uuid == uuid if uuid else not other.replica_uuid and other.server_id == server_id
+            if same and (uuid or server_id):
+                word = "server_uuid" if uuid else "server_id"
+                other.end(
+                    Refusal(
+                        1236,
+                        "HY000",
+                        f"A replica with the same {word} as this replica has connected to the source",
+                    )
+                )
+        connection.replica_uuid, connection.server_id, connection.mode = uuid, server_id, mode
+        connection.dump = dump
+
+    # --- facts ---
+
+    def version(self) -> str:
+        """The server version we show: the source's, with our name behind it."""
+        return advertised_version(self.catalog.publication.server_version or UNKNOWN_SOURCE_VERSION)
+
+    def facts(self) -> ServerFacts:
+        """What system variables say now."""
+        publication = self.catalog.publication
+        source = self.catalog.source
+        basename = publication.file.rpartition(".")[0]
+        known: dict[str, Any] = source.for_facts() if source is not None else {}
+        return ServerFacts(
+            version=self.version(),
+            server_id=self.identity.server_id,
+            server_uuid=self.identity.server_uuid,
+            hostname=socket.gethostname(),
+            port=self._port,
+            gtid_executed=lambda: str(publication.executed),
+            gtid_purged=lambda: str(publication.purged),
+            binlog_checksum=self.catalog.checksum,
+            log_bin_basename=basename,
+            log_bin_index=f"{basename}.index" if basename else "",
+            datadir=str(self._folder.path),
+            max_connections=self.max_connections,
+            tls=self.tls is not None,
+            require_tls=self.require_tls,
+            **known,
+        )
+
+    # --- sql.backend.Backend ---
+
+    def binary_logs(self) -> Iterable[BinaryLog]:
+        """SHOW BINARY LOGS."""
+        return [BinaryLog(log.name, log.size) for log in self.catalog.logs]
+
+    def binary_log_status(self) -> BinaryLogStatus | None:
+        """SHOW BINARY LOG STATUS."""
+        publication = self.catalog.publication
+        if not publication.file:
+            return None
+        return BinaryLogStatus(publication.file, publication.position, str(publication.executed))
+
+    def replicas(self) -> Iterable[AttachedReplica]:
+        """SHOW REPLICAS: those that registered, as mysqld lists them."""
+        return [
+            AttachedReplica(
+                connection.registered.server_id,
+                connection.registered.host,
+                connection.registered.port,
+                self.identity.server_id,
+                connection.replica_uuid,
+            )
+            for connection in self.connections.values()
+            if connection.registered is not None
+        ]
+
+    def processlist(self) -> Iterable[Process]:
+        """SHOW PROCESSLIST."""
+        now = time.monotonic()
+        return [
+            Process(
+                connection.id,
+                connection.user or "unauthenticated user",
+                f"{connection.address}:{connection.port}",
+                connection.database,
+                connection.command,
+                int(now - connection.command_since),
+                self._state_of(connection),
+                connection.info,
+            )
+            for connection in self.connections.values()
+        ]
+
+    def status(self) -> Mapping[str, str]:
+        """SHOW STATUS."""
+        return {
+            "Uptime": str(int(time.monotonic() - self._started)),
+            "Threads_connected": str(len(self.connections)),
+            "Max_used_connections": str(self.max_connections),
+            "Connections": str(self.accepted),
+            "Aborted_connects": str(self.refused),
+            "Bytes_sent": str(self.sent_bytes()),
+        }
+
+    def kill(self, connection_id: int, target: KillTarget) -> None:
+        """KILL."""
+        victim = self.connections.get(connection_id)
+        if victim is None:
+            raise Refusal(NO_SUCH_THREAD, "HY000", f"Unknown thread id: {connection_id}")
+        if target is KillTarget.CONNECTION or victim.dump is not None:
+            victim.end(None)
+
+    # --- status ---
+
+    def sent_bytes(self) -> int:
+        """Bytes of all dumps."""
+        running = sum(c.dump.sent_bytes for c in self.connections.values() if c.dump is not None)
+        return self.sent_by_gone + running
+
+    def snapshot(self) -> dict[str, Any]:
+        """The sender's part of the status (interface.md)."""
+        publication = self.catalog.publication
+        return {
+            "connections": len(self.connections),
+            "connections_accepted": self.accepted,
+            "logins_refused": self.refused,
+            "sent_bytes": self.sent_bytes(),
+            "published": {"file": publication.file, "position": publication.position},
+            "replicas": [
+                self._replica(connection) for connection in self.connections.values() if connection.dump is not None
+            ],
+        }
+
+    def _replica(self, connection: Connection) -> dict[str, Any]:
+        assert connection.dump is not None
+        file, position = connection.dump.place
+        registered = connection.registered
+        return {
+            "id": connection.id,
+            "user": connection.user,
+            "host": connection.address,
+            "port": connection.port,
+            "report_host": registered.host if registered else "",
+            "server_id": connection.server_id,
+            "server_uuid": connection.replica_uuid,
+            "program": connection.program,
+            "version": connection.version,
+            "mode": connection.mode,
+            "file": file,
+            "position": position,
+            "sent_bytes": connection.dump.sent_bytes,
+            "lag_bytes": connection.dump.lag_bytes(),
+            "last_event_time": connection.dump.last_event_time,
+            "since": connection.since,
+            "tls": connection.encrypted,
+        }
+
+    @staticmethod
+    def _state_of(connection: Connection) -> str | None:
+        if connection.dump is None:
+            return None
+        if connection.dump.lag_bytes():
+            return "Sending binlog event to replica"
+        return "Source has sent all binlog to replica; waiting for more updates"

@@ -1,0 +1,286 @@
+"""One statement from text to answer: parse, ask the role, execute.
+
+Pure: what the server knows comes in as facts and a backend, what the connection has set lives in its
+SessionState, and the answer is an Outcome or a Refusal. Nothing here waits or writes to a socket.
+
+A refusal is also what SHOW WARNINGS shows afterwards, until the next statement that is not about diagnostics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import NoReturn
+
+from binlogd.errors import Refusal
+from binlogd.sender.sql.backend import Backend
+from binlogd.sender.sql.context import Context
+from binlogd.sender.sql.evaluate import evaluate, is_true
+from binlogd.sender.sql.expressions import Expression, Value
+from binlogd.sender.sql.facts import ServerFacts, version_number
+from binlogd.sender.sql.parser import parse
+from binlogd.sender.sql.refusals import access_denied, no_such_thread, not_owner, too_big, unknown_database
+from binlogd.sender.sql.results import ColumnKind, ColumnSpec, Ok, Outcome, ResultSet
+from binlogd.sender.sql.session import Diagnostic, SessionState
+from binlogd.sender.sql.statements import (
+    Assignment,
+    Default,
+    Kill,
+    Limit,
+    Nothing,
+    Role,
+    Select,
+    Set,
+    SetCharacterSet,
+    SetGlobalVariable,
+    SetNames,
+    SetSessionVariable,
+    SetUserVariable,
+    ShowBinaryLogs,
+    ShowBinaryLogStatus,
+    ShowDatabases,
+    ShowDiagnostics,
+    ShowProcesslist,
+    ShowReplicas,
+    ShowStatus,
+    ShowTables,
+    ShowVariables,
+    Statement,
+    Transaction,
+    Use,
+    Word,
+    requirements,
+)
+from binlogd.sender.sql.variables import SystemVariables
+
+# One row of a SELECT: 256 columns may each ask for the same GTID set of a megabyte, and all are held at once.
+MAX_ROW_BYTES = 16 * 1024 * 1024
+MAX_INFO = 100  # characters of a statement SHOW PROCESSLIST shows without FULL
+_BIG, _INT = ColumnKind.BIGINT_UNSIGNED, ColumnKind.INT_UNSIGNED
+
+
+def execute(
+    statement: str | bytes, *, session: SessionState, facts: ServerFacts, backend: Backend, role: Role
+) -> Outcome:
+    """Execute one statement as a client sent it, for a user of ``role``.
+
+    Raises Refusal, the answer to be sent instead.
+    """
+    try:
+        parsed = parse(statement, server_version=version_number(facts.version))
+        for requirement in requirements(parsed):
+            if not role.includes(requirement.role):
+                raise access_denied(f"{requirement.privilege} (binlogd's role {requirement.role.value})")
+        execution = _Execution(session, facts, backend, role)
+        outcome = execution.run(parsed)
+    except Refusal as refusal:
+        session.diagnostics = (Diagnostic("Error", refusal.code, refusal.message),)
+        raise
+    if not isinstance(parsed, ShowDiagnostics):
+        session.diagnostics = tuple(execution.variables.warnings)
+    return outcome
+
+
+class _Execution:
+    """One statement's execution: a method for each kind, in HANDLERS below."""
+
+    def __init__(self, session: SessionState, facts: ServerFacts, backend: Backend, role: Role) -> None:
+        self.session = session
+        self.backend = backend
+        self.role = role
+        self.variables = SystemVariables(facts, session)
+        self.context = Context(session, facts, self.variables, facts.now())
+
+    def run(self, statement: Statement) -> Outcome:
+        handler: Callable[[_Execution, Statement], Outcome] = HANDLERS[type(statement)]
+        return handler(self, statement)
+
+    def nothing(self, _: Nothing) -> Ok:
+        return Ok()
+
+    # --- SELECT and SET ---
+
+    def select(self, statement: Select) -> ResultSet:
+        columns, row, size = [], [], 0
+        for item in statement.items:
+            value, kind = evaluate(item.expression, self.context)
+            size += len(value) if isinstance(value, str) else 8
+            if size > MAX_ROW_BYTES:
+                raise too_big()
+            columns.append(ColumnSpec(item.heading, kind))
+            row.append(value)
+        return ResultSet(tuple(columns), _limited([tuple(row)], statement.limit))
+
+    def set(self, statement: Set) -> Ok:
+        """Every value is found and checked before anything changes: all of it happens or nothing."""
+        user: dict[str, Value] = {}
+        system: dict[str, Value] = {}
+        for assignment in statement.assignments:
+            if isinstance(assignment, SetUserVariable):
+                user[assignment.name] = self._value(assignment.value)
+            else:
+                system |= self._changes(assignment)
+        self.session.set_user_variables(user)
+        self.session.variables |= system
+        return Ok(warnings=len(self.variables.warnings))
+
+    def _changes(self, assignment: Assignment) -> dict[str, Value]:
+        match assignment:
+            case SetSessionVariable(name, assigned):
+                match assigned:
+                    case Default():
+                        return self.variables.default(name)
+                    case Word(text):
+                        return self.variables.checked(name, text)
+                    case expression:
+                        return self.variables.checked(name, self._value(expression))
+            case SetNames(charset, collation):
+                return self.variables.names(charset, collation)
+            case SetCharacterSet(charset):
+                return self.variables.character_set(charset)
+            case SetGlobalVariable(name):
+                self.variables.refuse_global(name)
+        raise AssertionError(assignment)
+
+    def _value(self, expression: Expression) -> Value:
+        return evaluate(expression, self.context)[0]
+
+    # --- SHOW ---
+
+    def show_variables(self, statement: ShowVariables) -> ResultSet:
+        return self._named_values(self.variables.listing(statement.scope), statement.where)
+
+    def show_status(self, statement: ShowStatus) -> ResultSet:
+        status = sorted(self.backend.status().items())
+        return self._named_values(
+            ((name, lambda value=value: value) for name, value in status),  # type: ignore[misc]
+            statement.where,
+        )
+
+    def _named_values(self, values: Iterable[tuple[str, Callable[[], str]]], where: Expression | None) -> ResultSet:
+        rows = [(name, value()) for name, value in values if self._wanted(where, name, value)]
+        return _result("Variable_name", "Value", rows=rows)
+
+    def _wanted(self, where: Expression | None, name: str, value: Callable[[], str]) -> bool:
+        if where is None:
+            return True
+        context = self.context
+        context.clause = "where clause"
+        context.columns = {"variable_name": lambda: name, "value": value}
+        return is_true(evaluate(where, context)[0])
+
+    def show_binary_logs(self, _: ShowBinaryLogs) -> ResultSet:
+        return _result("Log_name", ("File_size", _BIG), "Encrypted", rows=self.backend.binary_logs())
+
+    def show_binary_log_status(self, _: ShowBinaryLogStatus) -> ResultSet:
+        status = self.backend.binary_log_status()
+        rows = [] if status is None else [(status.file, status.position, "", "", status.gtid_executed)]
+        return _result(
+            "File",
+            ("Position", _BIG),
+            "Binlog_Do_DB",
+            "Binlog_Ignore_DB",
+            "Executed_Gtid_Set",
+            rows=rows,
+        )
+
+    def show_replicas(self, statement: ShowReplicas) -> ResultSet:
+        server_id, source_id, uuid = "Server_Id", "Source_Id", "Replica_UUID"
+        if statement.old_names:
+            server_id, source_id, uuid = "Server_id", "Master_id", "Slave_UUID"
+        return _result((server_id, _INT), "Host", ("Port", _INT), (source_id, _INT), uuid, rows=self.backend.replicas())
+
+    def show_processlist(self, statement: ShowProcesslist) -> ResultSet:
+        rows = [
+            process if statement.full or process.info is None else process._replace(info=process.info[:MAX_INFO])
+            for process in self.backend.processlist()
+        ]
+        return _result(
+            ("Id", _BIG),
+            "User",
+            "Host",
+            "db",
+            "Command",
+            ("Time", ColumnKind.INT),
+            "State",
+            "Info",
+            rows=rows,
+        )
+
+    def show_databases(self, statement: ShowDatabases) -> ResultSet:
+        return _result(_liked("Database", statement.like), rows=[])
+
+    def show_tables(self, statement: ShowTables) -> ResultSet:
+        name = _liked(f"Tables_in_{statement.database or self.session.database or ''}", statement.like)
+        return _result(name, "Table_type", rows=[]) if statement.full else _result(name, rows=[])
+
+    def show_diagnostics(self, statement: ShowDiagnostics) -> ResultSet:
+        rows = [
+            (row.level, row.code, row.message)
+            for row in self.session.diagnostics
+            if row.level == "Error" or not statement.errors_only
+        ]
+        if statement.count:
+            heading = "@@session.error_count" if statement.errors_only else "@@session.warning_count"
+            return _result((heading, ColumnKind.BIGINT), rows=[(len(rows),)])
+        shown = _result("Level", ("Code", _INT), "Message", rows=rows)
+        return replace(shown, rows=_limited(shown.rows, statement.limit))
+
+    # --- the rest ---
+
+    def kill(self, statement: Kill) -> Ok:
+        """An admin may end any connection, everybody else those of the same user."""
+        value = self._value(statement.connection_id)
+        connection_id = value if isinstance(value, int) else 0
+        if not self.role.includes(Role.ADMIN):
+            owner = next((row.user for row in self.backend.processlist() if row.id == connection_id), None)
+            if owner is None:
+                raise no_such_thread(connection_id)
+            if owner != self.session.user:
+                raise not_owner(connection_id)
+        self.backend.kill(connection_id, statement.target)
+        return Ok()
+
+    def use(self, statement: Use) -> NoReturn:
+        """There are no databases."""
+        raise unknown_database(statement.database)
+
+    def transaction(self, _: Transaction) -> Ok:
+        return Ok()
+
+
+HANDLERS: dict[type[Statement], Callable[..., Outcome]] = {
+    Nothing: _Execution.nothing,
+    Select: _Execution.select,
+    Set: _Execution.set,
+    ShowVariables: _Execution.show_variables,
+    ShowStatus: _Execution.show_status,
+    ShowBinaryLogs: _Execution.show_binary_logs,
+    ShowBinaryLogStatus: _Execution.show_binary_log_status,
+    ShowReplicas: _Execution.show_replicas,
+    ShowProcesslist: _Execution.show_processlist,
+    ShowDatabases: _Execution.show_databases,
+    ShowTables: _Execution.show_tables,
+    ShowDiagnostics: _Execution.show_diagnostics,
+    Kill: _Execution.kill,
+    Use: _Execution.use,
+    Transaction: _Execution.transaction,
+}
+
+
+def _result(*columns: str | tuple[str, ColumnKind], rows: Iterable[tuple[Value, ...]]) -> ResultSet:
+    """A result set; a column given by its name alone is text."""
+    return ResultSet(
+        tuple(ColumnSpec(column) if isinstance(column, str) else ColumnSpec(*column) for column in columns),
+        tuple(tuple(row) for row in rows),
+    )
+
+
+def _liked(heading: str, pattern: str | None) -> str:
+    """The heading of a column with its LIKE behind it, as MySQL writes it for databases and tables."""
+    return heading if pattern is None else f"{heading} ({pattern})"
+
+
+def _limited(rows: Iterable[tuple[Value, ...]], limit: Limit | None) -> tuple[tuple[Value, ...], ...]:
+    kept = tuple(rows)
+    return kept if limit is None else kept[limit.offset : limit.offset + limit.count]

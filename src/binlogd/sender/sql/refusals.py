@@ -1,0 +1,146 @@
+"""The errors MySQL answers to SQL, under its own numbers, SQLSTATEs and words.
+
+Clients decide by the number (a replica takes 1193 for "this source is older, go on without"), people read the
+words, so both are MySQL's (``share/messages_to_clients.txt``). Text that came from the client is cut short
+and made printable before it goes into a message: a message is one line.
+"""
+
+from __future__ import annotations
+
+from binlogd.errors import Refusal
+
+NEAR_LENGTH = 80  # MySQL's own limit in ER_PARSE_ERROR: '%-.80s'
+QUOTED_LENGTH = 200  # of a name or value in any other message; MySQL's limits lie between 64 and 200
+
+
+def printable(text: str, limit: int = QUOTED_LENGTH) -> str:
+    """``text`` cut to ``limit`` characters, with white space and what is not printable replaced."""
+    return "".join(
+        character if character.isprintable() else " " if character.isspace() else "?" for character in text[:limit]
+    )
+
+
+def syntax_error(statement: str, offset: int) -> Refusal:
+    """1064: ``statement`` cannot be understood from ``offset`` on."""
+    near = printable(statement[offset : offset + NEAR_LENGTH], NEAR_LENGTH)
+    line = statement.count("\n", 0, offset) + 1
+    return Refusal(
+        1064,
+        "42000",
+        "You have an error in your SQL syntax; check the manual that corresponds to your MySQL server "
+        f"version for the right syntax to use near '{near}' at line {line}",
+    )
+
+
+def empty_query() -> Refusal:
+    return Refusal(1065, "42000", "Query was empty")
+
+
+def too_big() -> Refusal:
+    return Refusal(1153, "08S01", "Got a packet bigger than 'max_allowed_packet' bytes")
+
+
+def invalid_characters(charset: str, raw: bytes) -> Refusal:
+    return Refusal(1300, "HY000", f"Invalid {charset} character string: '{raw[:6].hex().upper()}'")
+
+
+def not_supported(what: str) -> Refusal:
+    return Refusal(1235, "42000", f"This version of MySQL doesn't yet support '{what}'")
+
+
+def out_of_resources(message: str) -> Refusal:
+    """1041, the number MySQL gives when a session asks for more memory than there is."""
+    return Refusal(1041, "HY000", message)
+
+
+def took_too_much() -> Refusal:
+    return Refusal(3024, "HY000", "Query execution was interrupted, maximum statement execution time exceeded")
+
+
+def too_many_columns() -> Refusal:
+    return Refusal(1117, "HY000", "Too many columns")
+
+
+def access_denied(privilege: str) -> Refusal:
+    return Refusal(
+        1227,
+        "42000",
+        f"Access denied; you need (at least one of) the {privilege} privilege(s) for this operation",
+    )
+
+
+def no_such_thread(connection_id: int) -> Refusal:
+    return Refusal(1094, "HY000", f"Unknown thread id: {connection_id}")
+
+
+def not_owner(connection_id: int) -> Refusal:
+    return Refusal(1095, "HY000", f"You are not owner of thread {connection_id}")
+
+
+def unknown_database(name: str) -> Refusal:
+    return Refusal(1049, "42000", f"Unknown database '{printable(name)}'")
+
+
+def unknown_column(name: str, clause: str) -> Refusal:
+    return Refusal(1054, "42S22", f"Unknown column '{printable(name)}' in '{clause}'")
+
+
+def unknown_function(name: str) -> Refusal:
+    return Refusal(1305, "42000", f"FUNCTION {printable(name)} does not exist")
+
+
+def wrong_argument_count(function: str) -> Refusal:
+    return Refusal(1582, "42000", f"Incorrect parameter count in the call to native function '{function}'")
+
+
+def malformed_gtid_set(text: str) -> Refusal:
+    return Refusal(1772, "HY000", f"Malformed GTID set specification '{printable(text)}'.")
+
+
+def illegal_number(kind: str, text: str) -> Refusal:
+    return Refusal(1367, "22007", f"Illegal {kind} '{printable(text)}' value found during parsing")
+
+
+def illegal_user_variable(name: str) -> Refusal:
+    return Refusal(3061, "42000", f"User variable name '{printable(name)}' is illegal")
+
+
+def unknown_variable(name: str) -> Refusal:
+    return Refusal(1193, "HY000", f"Unknown system variable '{printable(name)}'")
+
+
+def wrong_scope(name: str, kind: str) -> Refusal:
+    """1238: ``kind`` is what the variable is: ``GLOBAL``, ``SESSION`` or ``read only``."""
+    return Refusal(1238, "HY000", f"Variable '{name}' is a {kind} variable")
+
+
+def not_for_set_global(name: str) -> Refusal:
+    return Refusal(1228, "HY000", f"Variable '{name}' is a SESSION variable and can't be used with SET GLOBAL")
+
+
+def session_value_is_read_only(name: str) -> Refusal:
+    return Refusal(1621, "HY000", f"SESSION variable '{name}' is read-only. Use SET GLOBAL to assign the value")
+
+
+def wrong_value(name: str, value: str) -> Refusal:
+    return Refusal(1231, "42000", f"Variable '{name}' can't be set to the value of '{printable(value)}'")
+
+
+def wrong_type(name: str) -> Refusal:
+    return Refusal(1232, "42000", f"Incorrect argument type to variable '{name}'")
+
+
+def unknown_charset(name: str) -> Refusal:
+    return Refusal(1115, "42000", f"Unknown character set: '{printable(name)}'")
+
+
+def unknown_collation(name: str) -> Refusal:
+    return Refusal(1273, "HY000", f"Unknown collation: '{printable(name)}'")
+
+
+def collation_mismatch(collation: str, charset: str) -> Refusal:
+    return Refusal(1253, "42000", f"COLLATION '{printable(collation)}' is not valid for CHARACTER SET '{charset}'")
+
+
+def unknown_time_zone(name: str) -> Refusal:
+    return Refusal(1298, "HY000", f"Unknown or incorrect time zone: '{printable(name)}'")

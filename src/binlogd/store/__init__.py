@@ -1,0 +1,1 @@
+"""Files on disk: layout, writing, reading, index, recovery, lock. Knows no network."""

@@ -1,0 +1,152 @@
+"""Where things lie in the data folder, and who we are.
+
+    DATA_DIR/
+      auto.cnf                       server-uuid and server-id, made once, like mysqld's
+      receiver.lock                  flock: one receiver owns the store
+      receiver.sock, sender.sock     status and publications (see control/)
+      binlogs/
+        0001-<source server_uuid>/   a timeline: one source's unbroken history under its own file names
+          mysql-bin.000001
+          mysql-bin.000001.idx       what the file holds (index.py)
+          mysql-bin.index            as mysqld writes it
+
+Timelines are numbered from 1 in the order in which they were followed. A binary log's name is ``<base>.<digits>``;
+names beginning with a dot are unfinished and may be removed by the receiver.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import uuid
+from configparser import ConfigParser
+from configparser import Error as ConfigParserError
+from dataclasses import dataclass
+from pathlib import Path
+
+from binlogd.errors import StoreDamaged
+from binlogd.store.disk import Disk, explained
+
+_TIMELINE = re.compile(r"(\d{4,})-([0-9a-zA-Z][0-9a-zA-Z-]*)")
+_BINLOG = re.compile(r"(?!\.)([^/\0]+)\.(\d{6,})")
+MAX_NAME = 255  # bytes of a file name: what file systems take
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What this server calls itself: kept, because replicas and sources remember it."""
+
+    server_uuid: str
+    server_id: int
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Timeline:
+    """One source's unbroken history: ``number`` from 1, the source's ``source_uuid``, the folder ``path``."""
+
+    number: int
+    source_uuid: str
+    path: Path
+
+    def binlogs(self) -> list[str]:
+        """The names of its binary logs in the order of their numbers."""
+        with explained("list", self.path):
+            names = [entry.name for entry in os.scandir(self.path)]
+        return sorted((name for name in names if is_binlog_name(name)), key=binlog_number)
+
+    def temporaries(self) -> list[Path]:
+        """Unfinished files that a crash left."""
+        with explained("list", self.path):
+            return [self.path / entry.name for entry in os.scandir(self.path) if entry.name.startswith(".")]
+
+
+def is_binlog_name(name: str) -> bool:
+    """Whether this is a name that mysqld gives a binary log, and safe as a file name of ours."""
+    return len(name.encode()) <= MAX_NAME - 16 and _BINLOG.fullmatch(name) is not None
+
+
+def binlog_number(name: str) -> int:
+    """The sequence number in a binary log's name."""
+    return int(name.rpartition(".")[2])
+
+
+def binlog_base(name: str) -> str:
+    """The part of a binary log's name before its number."""
+    return name.rpartition(".")[0]
+
+
+class DataFolder:
+    """The paths in a data folder. Making one touches nothing."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.binlogs = path / "binlogs"
+        self.lock = path / "receiver.lock"
+        self.auto_cnf = path / "auto.cnf"
+
+    def exists(self) -> bool:
+        """Whether a store was ever made here."""
+        return self.binlogs.is_dir()
+
+    def prepare(self, disk: Disk) -> None:
+        """Make the folders that are missing, for their owner alone."""
+        with explained("make", self.binlogs):
+            disk.make_folder(self.binlogs)
+        with explained("use", self.path):
+            if not os.access(self.path, os.R_OK | os.W_OK | os.X_OK):
+                raise PermissionError(13, "Permission denied")
+
+    def timelines(self) -> list[Timeline]:
+        """The timelines, oldest first."""
+        if not self.binlogs.is_dir():
+            with explained("read", self.binlogs):
+                if self.path.exists():
+                    os.listdir(self.path)
+            return []
+        with explained("list", self.binlogs):
+            names = os.listdir(self.binlogs)
+        found = []
+        for name in names:
+            match = _TIMELINE.fullmatch(name)
+            if match and (self.binlogs / name).is_dir():
+                found.append(Timeline(int(match[1]), match[2], self.binlogs / name))
+        found.sort()
+        return found
+
+    def new_timeline(self, disk: Disk, source_uuid: str) -> Timeline:
+        """A folder for another source's history, after all that are there."""
+        number = max((timeline.number for timeline in self.timelines()), default=0) + 1
+        path = self.binlogs / f"{number:04d}-{source_uuid}"
+        with explained("make", path):
+            disk.make_folder(path)
+        return Timeline(number, source_uuid, path)
+
+    def identity(self, disk: Disk, *, server_id: int | None = None, server_uuid: str | None = None) -> Identity:
+        """Who we are: as given, else as kept in auto.cnf, else made now; what is new is kept."""
+        kept = self._read_auto_cnf()
+        identity = Identity(
+            server_uuid=server_uuid or (kept.server_uuid if kept else str(uuid.uuid4())),
+            server_id=server_id or (kept.server_id if kept else 1 + secrets.randbelow(2**32 - 2)),
+        )
+        if identity != kept:
+            with explained("write", self.auto_cnf):
+                disk.replace(
+                    self.auto_cnf,
+                    f"[auto]\nserver-uuid={identity.server_uuid}\nserver-id={identity.server_id}\n".encode(),
+                )
+        return identity
+
+    def _read_auto_cnf(self) -> Identity | None:
+        if not self.auto_cnf.exists():
+            return None
+        parser = ConfigParser(interpolation=None)
+        try:
+            with explained("read", self.auto_cnf):
+                parser.read_string(self.auto_cnf.read_text())
+            return Identity(str(uuid.UUID(parser["auto"]["server-uuid"])), parser.getint("auto", "server-id"))
+        except (ConfigParserError, KeyError, ValueError) as bad:
+            raise StoreDamaged(
+                f"{self.auto_cnf} does not hold a server-uuid and a server-id under [auto]",
+                hint="restore it, or remove it to have a new identity made (replicas will see another server)",
+            ) from bad

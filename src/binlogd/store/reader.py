@@ -1,0 +1,241 @@
+"""Reading binary logs that are stored: their heads, their events, and what the whole store holds.
+
+Readers take no lock and write nothing. A finished file never changes; the newest one only grows, and a reader stays
+below the published position. Without a receiver a reader establishes that position by itself: it walks the newest
+file to the end of its last whole transaction and syncs it, so that what it shows is durable (rule 2).
+
+A file begins (mysql/binlog/event/control_events.h)::
+
+    fe 62 69 6e | FORMAT_DESCRIPTION | PREVIOUS_GTIDS (MySQL 5.6 on) | transactions …
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from binlogd.binlog.events import FormatDescription
+from binlogd.binlog.gtid import GtidSet
+from binlogd.binlog.gtid_events import PreviousGtids
+from binlogd.binlog.header import BINLOG_MAGIC, ChecksumAlgorithm, EventType, Header
+from binlogd.binlog.walk import HEADER_LENGTH, MAX_EVENT, Walk
+from binlogd.errors import EventError, StoreDamaged
+from binlogd.store.disk import explained
+from binlogd.store.index import Summary, read_summary
+from binlogd.store.layout import DataFolder, Timeline
+from binlogd.store.publication import NOTHING, Publication
+
+BLOCK = 1024 * 1024  # bytes read at a time: large enough for the disk, small enough for memory
+
+Progress = Callable[[int, int], None]  # (bytes done, bytes in all)
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """How a file begins. ``events`` is the offset behind FORMAT_DESCRIPTION and PREVIOUS_GTIDS."""
+
+    format: bytes
+    server_version: str
+    algorithm: ChecksumAlgorithm
+    previous: GtidSet | None
+    events: int
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """One walked file. ``torn`` says what is wrong behind the last whole transaction, "" when nothing is."""
+
+    head: Head
+    walk: Walk
+    added: GtidSet
+    size: int
+    torn: str
+
+    @property
+    def damaged(self) -> bool:
+        """Whether some of its bytes are no events, or no sound ones."""
+        return self.walk.position < self.size
+
+    def summary(self, name: str, size: int) -> Summary:
+        """For its .idx, of the first ``size`` bytes."""
+        return Summary(
+            name=name,
+            size=size,
+            first_time=self.walk.first_time,
+            last_time=self.walk.last_time,
+            previous=self.head.previous or GtidSet(),
+            added=self.added,
+            transactions=self.walk.transactions,
+            checksum=self.head.algorithm,
+            server_version=self.head.server_version,
+        )
+
+
+def _event_at(descriptor: int, offset: int, end: int) -> bytes | None:
+    """The whole event at ``offset``; None when it does not end before ``end``."""
+    header = os.pread(descriptor, HEADER_LENGTH, offset)
+    if len(header) < HEADER_LENGTH or offset + HEADER_LENGTH > end:
+        return None
+    length = Header.decode(header).length
+    if length > MAX_EVENT:
+        raise EventError(f"the event at {offset} says it is {length} bytes long")
+    if offset + length > end:
+        return None
+    return os.pread(descriptor, length, offset)
+
+
+def read_head(descriptor: int, end: int) -> Head | None:
+    """The head of a file of which ``end`` bytes count; None while it is too short to have one.
+
+    Raises EventError when it is no binary log.
+    """
+    magic = os.pread(descriptor, 4, 0)
+    if magic != BINLOG_MAGIC[: len(magic)]:
+        raise EventError("the file does not begin like a binary log")
+    event = _event_at(descriptor, 4, end)
+    if event is None:
+        return None
+    described = FormatDescription.decode(event)
+    algorithm = described.algorithm
+    previous = None
+    events = 4 + len(event)
+    second = os.pread(descriptor, HEADER_LENGTH, events)
+    if len(second) == HEADER_LENGTH and Header.decode(second).type == EventType.PREVIOUS_GTIDS:
+        whole = _event_at(descriptor, events, end)
+        if whole is not None:
+            previous = PreviousGtids.decode(whole, algorithm.length).gtids
+            events += len(whole)
+    return Head(event, described.server_version, algorithm, previous, events)
+
+
+def walk_file(descriptor: int, walk: Walk, end: int, progress: Progress | None = None) -> None:
+    """Walk the file from ``walk.position`` to ``end``; stops before an event that does not end there.
+
+    Raises EventError at the first bad event, with ``walk`` standing before it.
+    """
+    buffer = bytearray(2 * BLOCK)
+    view = memoryview(buffer)
+    offset = walk.position  # of buffer[0]
+    kept = 0
+    while offset + kept < end:
+        size = os.preadv(descriptor, [view[kept : min(len(buffer), kept + end - offset - kept)]], offset + kept)
+        if not size:
+            break
+        filled = kept + size
+        taken = walk.walk(buffer, 0, filled)
+        kept = filled - taken
+        buffer[:kept] = buffer[taken:filled]
+        offset += taken
+        if progress is not None:
+            progress(offset, end)
+
+
+def read_contents(path: Path, end: int | None = None, progress: Progress | None = None) -> Contents | None:
+    """Walk a whole file; None when it is too short to have a FORMAT_DESCRIPTION."""
+    with explained("read", path):
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            size = os.fstat(descriptor).st_size if end is None else end
+            head = read_head(descriptor, size)
+            if head is None:
+                return None
+            walk = Walk(position=4, checksum=head.algorithm.length)
+            torn = ""
+            try:
+                walk_file(descriptor, walk, size, progress)
+            except EventError as bad:
+                torn = bad.message
+            if not torn and walk.transaction_end < size:
+                torn = "an unfinished transaction"
+        finally:
+            os.close(descriptor)
+    return Contents(head, walk, GtidSet().add_runs(walk.take_gtids()), size, torn)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """One binary log of the store. ``size`` is what counts of it: the published bytes of the newest."""
+
+    timeline: Timeline
+    name: str
+    size: int
+    summary: Summary
+    finished: bool
+
+    @property
+    def path(self) -> Path:
+        """Where it lies."""
+        return self.timeline.path / self.name
+
+
+def read_file(timeline: Timeline, name: str, *, finished: bool, end: int | None = None) -> StoredFile:
+    """One file: by its .idx when that is current, else by walking it."""
+    path = timeline.path / name
+    with explained("read", path):
+        size = path.stat().st_size if end is None else end
+    summary = read_summary(path, size) if finished else None
+    if summary is None:
+        try:
+            contents = read_contents(path, size)
+        except EventError as bad:
+            raise StoreDamaged(
+                f"{path}: {bad.message}", hint="fetch the file again from the source, or restore it"
+            ) from bad
+        if contents is None:
+            raise StoreDamaged(f"{path} ends before its first event", hint="fetch it again from the source")
+        if contents.damaged and finished:
+            raise StoreDamaged(
+                f"{path}: {contents.torn} behind position {contents.walk.transaction_end}",
+                hint="fetch the file again from the source, or restore it",
+            )
+        if not finished:
+            size = contents.walk.transaction_end
+        summary = contents.summary(name, size)
+    return StoredFile(timeline, name, size, summary, finished)
+
+
+def read_store(folder: DataFolder, progress: Progress | None = None) -> list[StoredFile]:
+    """Every file, oldest first; the newest up to its last whole transaction."""
+    listing = [(timeline, name) for timeline in folder.timelines() for name in timeline.binlogs()]
+    files = []
+    for number, (timeline, name) in enumerate(listing, 1):
+        files.append(read_file(timeline, name, finished=number < len(listing)))
+        if progress is not None:
+            progress(number, len(listing))
+    return files
+
+
+def publication_of(files: list[StoredFile]) -> Publication:
+    """What the files amount to. GTIDs that come in by a file's PREVIOUS_GTIDS and in no file are purged."""
+    executed = GtidSet()
+    purged = GtidSet()
+    for file in files:
+        missing = file.summary.previous - executed
+        if missing:
+            purged |= missing
+            executed |= missing
+        executed |= file.summary.added
+    if not files:
+        return NOTHING
+    newest = files[-1]
+    return Publication(
+        timeline=newest.timeline.number,
+        file=newest.name,
+        position=newest.size,
+        executed=executed,
+        purged=purged,
+        server_version=newest.summary.server_version,
+    )
+
+
+def sync_newest(files: list[StoredFile]) -> None:
+    """Make what was read of the newest file durable, before it is shown to anybody."""
+    if files:
+        with explained("sync", files[-1].path):
+            descriptor = os.open(files[-1].path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fdatasync(descriptor)
+            finally:
+                os.close(descriptor)

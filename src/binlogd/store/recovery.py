@@ -1,0 +1,102 @@
+"""What a receiver does to a store before it goes on with it.
+
+After a stop, a kill or a power loss the newest file may end in the middle of a transaction, or, behind what was
+synced, in anything at all. Everything up to the end of its last whole transaction stays and is synced; what is behind
+is dropped and will be fetched again from the source, which still has it: it was never acknowledged as a transaction.
+Unfinished files under temporary names go; a missing or stale .idx or .index is made again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from binlogd.errors import EventError, StoreDamaged
+from binlogd.store.disk import Disk, explained
+from binlogd.store.index import read_summary, write_file_list, write_index
+from binlogd.store.layout import DataFolder, Timeline
+from binlogd.store.publication import NOTHING, Publication
+from binlogd.store.reader import Contents, Progress, StoredFile, publication_of, read_contents
+from binlogd.store.writer import Writer
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """The store as it was found and mended.
+
+    ``timeline`` is None while there is none; ``tail`` is the newest file of it, None while it has none;
+    ``dropped`` counts the bytes cut off behind the last whole transaction and ``reason`` says what they were.
+    """
+
+    publication: Publication
+    timeline: Timeline | None
+    tail: Contents | None
+    dropped: int
+    reason: str
+
+
+def recover(folder: DataFolder, disk: Disk, progress: Progress | None = None) -> Recovered:
+    """Mend the store; the caller holds its lock."""
+    timelines = folder.timelines()
+    for timeline in timelines:
+        for path in timeline.temporaries():
+            with explained("remove", path):
+                disk.remove(path)
+    files: list[StoredFile] = []
+    tail: Contents | None = None
+    dropped, reason = 0, ""
+    for timeline in timelines:
+        names = timeline.binlogs()
+        newest = timeline is timelines[-1]
+        for name in names:
+            if newest and name == names[-1]:
+                tail, dropped, reason = _recover_tail(timeline, name, disk, progress)
+                size = tail.walk.transaction_end
+                files.append(StoredFile(timeline, name, size, tail.summary(name, size), False))
+            else:
+                files.append(_finished(timeline, name, disk, progress))
+        if names:
+            write_file_list(disk, timeline)
+    return Recovered(
+        publication_of(files) if files else NOTHING,
+        timelines[-1] if timelines else None,
+        tail,
+        dropped,
+        reason,
+    )
+
+
+def _recover_tail(timeline: Timeline, name: str, disk: Disk, progress: Progress | None) -> tuple[Contents, int, str]:
+    path = timeline.path / name
+    try:
+        contents = read_contents(path, progress=progress)
+    except EventError as bad:
+        raise StoreDamaged(
+            f"{path}: {bad.message}", hint="move the file away: it will be fetched again from the source"
+        ) from bad
+    if contents is None:
+        raise StoreDamaged(f"{path} ends before its first event", hint="move the file away: it will be fetched again")
+    end = contents.walk.transaction_end
+    writer = Writer(disk, timeline)
+    writer.open(name, end)
+    writer.cut(end)
+    writer.close()
+    return contents, contents.size - end, contents.torn
+
+
+def _finished(timeline: Timeline, name: str, disk: Disk, progress: Progress | None) -> StoredFile:
+    path = timeline.path / name
+    with explained("read", path):
+        size = path.stat().st_size
+    summary = read_summary(path, size)
+    if summary is None:
+        contents = read_contents(path, progress=progress)
+        if contents is None or contents.damaged:
+            torn = contents.torn if contents else "no FORMAT_DESCRIPTION"
+            raise StoreDamaged(
+                f"{path}, a finished file, is damaged: {torn}",
+                hint="move the file away or restore it; `binlogd verify` names what is wrong",
+            )
+        summary = contents.summary(name, size)
+        with explained("write the index of", path):
+            write_index(disk, timeline.path, summary, contents.walk.marks)
+    return StoredFile(timeline, name, size, summary, True)

@@ -1,0 +1,168 @@
+"""The newest file of the newest timeline: what is being received.
+
+A ``Tail`` joins the bytes on disk (``Writer``) with what the walk over them found, and knows the newest publication.
+Its caller keeps the order: ``append`` what the walk has walked, ``sync``, and only then ``advance``.
+"""
+
+from __future__ import annotations
+
+from binlogd.binlog.events import FormatDescription
+from binlogd.binlog.gtid import GtidSet
+from binlogd.binlog.header import ChecksumAlgorithm
+from binlogd.binlog.walk import Mark, Walk
+from binlogd.errors import SourceRefused
+from binlogd.store.disk import Disk
+from binlogd.store.index import Summary
+from binlogd.store.layout import Timeline
+from binlogd.store.publication import Publication
+from binlogd.store.reader import Contents
+from binlogd.store.writer import Writer
+
+
+class Tail:
+    """Begins where recovery left the timeline: with ``contents`` of the file ``publication`` names, or no file."""
+
+    def __init__(
+        self,
+        *,
+        disk: Disk,
+        timeline: Timeline,
+        publication: Publication,
+        contents: Contents | None,
+        durable: bool = True,
+    ) -> None:
+        self._writer = Writer(disk, timeline, durable=durable)
+        self.publication = publication
+        self.walk: Walk | None = None
+        self._algorithm = ChecksumAlgorithm.OFF
+        self._server_version = ""
+        self._previous: GtidSet | None = None
+        self._head_end = 0  # behind FORMAT_DESCRIPTION; PREVIOUS_GTIDS is looked for once more is there
+        self._head_read = False
+        self._added = GtidSet()
+        self._marks: list[Mark] = []
+        self._earlier = 0  # transactions in files finished since we began
+        self._found = 0  # transactions that were in the file when we began
+        if contents is not None:
+            self._writer.open(publication.file, publication.position)
+            self.walk = contents.walk
+            self.walk.rewind()
+            self._algorithm = contents.head.algorithm
+            self._server_version = contents.head.server_version
+            self._previous = contents.head.previous
+            self._head_read = True
+            self._added = contents.added
+            self._take_marks()
+            self._found = contents.walk.transactions
+
+    @property
+    def timeline(self) -> Timeline:
+        """The timeline that is received."""
+        return self._writer.timeline
+
+    @property
+    def name(self) -> str:
+        """The newest file; "" while there is none."""
+        return self._writer.name
+
+    @property
+    def transactions(self) -> int:
+        """Whole transactions received since we began."""
+        return self._earlier + (self.walk.transactions if self.walk else 0) - self._found
+
+    def start(self, name: str, event: bytes, described: FormatDescription) -> Walk:
+        """A new file begins with this FORMAT_DESCRIPTION event. Never in the place of one that is stored."""
+        if (self.timeline.path / name).exists():
+            raise SourceRefused(
+                f"the source begins {name} again, which the store already holds: it was reset or restored",
+                hint="keep this store as it is for its history, and give the new history another data_dir",
+            )
+        if described.algorithm is ChecksumAlgorithm.UNDEF:
+            raise SourceRefused(
+                f"the source is {described.server_version}: its binary log knows no checksums",
+                hint="binlogd follows MySQL 5.6 and newer, and MariaDB 10 and newer",
+            )
+        walk = Walk(position=4, checksum=described.algorithm.length)
+        walk.whole(event, 0, len(event))
+        self._writer.start(name, event)
+        self.walk = walk
+        self._algorithm = described.algorithm
+        self._server_version = described.server_version
+        self._previous, self._head_read = None, False
+        self._head_end = walk.position
+        self._added, self._marks = GtidSet(), []
+        return walk
+
+    def append(self, data: memoryview) -> None:
+        """Write events that the walk has walked."""
+        self._writer.append(data)
+
+    def sync(self) -> None:
+        """Make them durable."""
+        self._writer.sync()
+
+    def finish(self) -> None:
+        """The file, synced, will not change again. Without a file: nothing."""
+        walk = self.walk
+        if walk is None:
+            return
+        self._take_marks()
+        self._writer.finish(
+            Summary(
+                name=self.name,
+                size=walk.position,
+                first_time=walk.first_time,
+                last_time=walk.last_time,
+                previous=self._previous or GtidSet(),
+                added=self._added,
+                transactions=walk.transactions,
+                checksum=self._algorithm,
+                server_version=self._server_version,
+            ),
+            self._marks,
+        )
+        self._earlier += walk.transactions
+        self.walk = None
+
+    def advance(self) -> Publication | None:
+        """The publication of all that is synced, when it is a newer one."""
+        walk, old = self.walk, self.publication
+        assert walk is not None
+        if (old.file, old.position) == (self.name, walk.transaction_end):
+            return None
+        executed, purged = old.executed, old.purged
+        if not self._head_read and walk.transaction_end > self._head_end:
+            self._head_read = True
+            self._previous = self._writer.read_previous()
+            if self._previous is not None and not self._previous <= executed:
+                purged |= self._previous - executed
+                executed |= self._previous
+        runs = walk.take_gtids()
+        if runs:
+            self._added = self._added.add_runs(runs)
+            executed = executed.add_runs(runs)
+        self._take_marks()
+        self.publication = Publication(
+            timeline=self.timeline.number,
+            file=self.name,
+            position=walk.transaction_end,
+            executed=executed,
+            purged=purged,
+            server_version=self._server_version,
+        )
+        return self.publication
+
+    def rewind(self) -> None:
+        """Drop what is behind the newest publication; it will come again."""
+        if self.walk is not None:
+            self.walk.rewind()
+            self._writer.cut(self.walk.transaction_end)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._writer.close()
+
+    def _take_marks(self) -> None:
+        if self.walk is not None and self.walk.marks:
+            self._marks += self.walk.marks
+            self.walk.marks = []

@@ -1,0 +1,130 @@
+"""Appending to the newest file of a timeline.
+
+The writer is told what the walk over the incoming events found; it never looks into them. Its steps, and what is
+true after each:
+
+    start(name, format)   a file appears under its final name with magic and FORMAT_DESCRIPTION in it, all durable,
+                          and is listed in the .index; the one before it was finished
+    append(bytes)         written, not durable
+    sync()                everything appended is durable
+    finish()              synced, and its .idx written
+    cut(position)         nothing behind ``position`` is left, durably: what is fetched again goes there
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from binlogd.binlog.gtid import GtidSet
+from binlogd.binlog.header import BINLOG_MAGIC
+from binlogd.binlog.walk import Mark
+from binlogd.store.disk import Disk, explained
+from binlogd.store.index import Summary, index_path, write_file_list, write_index
+from binlogd.store.layout import Timeline
+from binlogd.store.reader import read_head
+
+
+class Writer:
+    """One open binary log. ``durable`` False leaves syncing to the operating system (durability = "os")."""
+
+    def __init__(self, disk: Disk, timeline: Timeline, *, durable: bool = True) -> None:
+        self._disk = disk
+        self._timeline = timeline
+        self._durable = durable
+        self._descriptor = -1
+        self._dirty = False
+        self.name = ""
+        self.size = 0  # bytes appended so far
+
+    @property
+    def timeline(self) -> Timeline:
+        """The timeline written to."""
+        return self._timeline
+
+    @property
+    def path(self) -> Path:
+        """The file written to."""
+        return self._timeline.path / self.name
+
+    def open(self, name: str, size: int) -> None:
+        """Go on with an existing file of ``size`` bytes."""
+        self.close()
+        path = self._timeline.path / name
+        with explained("open", path):
+            self._descriptor = self._disk.open_append(path)
+            found = os.fstat(self._descriptor).st_size
+        self.name = name
+        self.size = found
+        self._dirty = True  # whoever wrote it may not have synced it
+        if found != size:
+            self.cut(size)
+
+    def start(self, name: str, format_description: bytes) -> None:
+        """A new file; the one before it must have been finished."""
+        self.close()
+        content = BINLOG_MAGIC + format_description
+        path = self._timeline.path / name
+        temporary = path.with_name(f".{name}.new")
+        with explained("create", path):
+            self._descriptor = self._disk.create(temporary)
+            self._disk.write(self._descriptor, content)
+            self._disk.sync(self._descriptor)
+            self._disk.rename(temporary, path)
+            self._disk.sync_folder(path.parent)
+        self.name = name
+        self.size = len(content)
+        self._dirty = False
+        write_file_list(self._disk, self._timeline)
+
+    def append(self, data: memoryview) -> None:
+        """Write behind what is there."""
+        self._dirty = True
+        try:
+            self._disk.write(self._descriptor, data)
+        except OSError:
+            with explained("write", self.path):
+                raise
+        self.size += len(data)
+
+    def sync(self) -> None:
+        """Make what was appended durable, as far as the durability asked for goes."""
+        if self._dirty and self._durable:
+            try:
+                self._disk.sync(self._descriptor)
+            except OSError:
+                with explained("sync", self.path):
+                    raise
+        self._dirty = False
+
+    def cut(self, position: int) -> None:
+        """Drop everything behind ``position``, durably."""
+        with explained("cut", self.path):
+            if self.size != position:
+                self._disk.truncate(self._descriptor, position)
+                self.size = position
+                self._dirty = True
+            if self._dirty:
+                self._disk.sync(self._descriptor)
+                self._dirty = False
+
+    def finish(self, summary: Summary, marks: list[Mark]) -> None:
+        """The source has gone on to another file: this one never changes again."""
+        with explained("sync", self.path):
+            self._disk.sync(self._descriptor)
+        self._dirty = False
+        with explained("write", index_path(self.path)):
+            write_index(self._disk, self._timeline.path, summary, marks)
+        self.close()
+
+    def read_previous(self) -> GtidSet | None:
+        """The PREVIOUS_GTIDS that the file begins with; None when it has none."""
+        with explained("read", self.path):
+            head = read_head(self._descriptor, self.size)
+        return head.previous if head else None
+
+    def close(self) -> None:
+        """Let go of the file, as it is."""
+        if self._descriptor >= 0:
+            self._disk.close(self._descriptor)
+            self._descriptor = -1

@@ -1,0 +1,1 @@
+"""HTTP: status, health. Reads status snapshots only."""

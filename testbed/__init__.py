@@ -1,0 +1,1 @@
+"""Real servers, load and faults for tests, demo and benchmarks."""

@@ -1,0 +1,110 @@
+"""The same for MariaDB and for MySQL 5.6: what our decoders read is what these servers show."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+
+import pytest
+
+from binlogd.binlog.events import Rotate, clear_in_use
+from binlogd.binlog.gtid_events import GtidEvent, MariadbGtidEvent
+from binlogd.binlog.header import ChecksumAlgorithm, EventType, Header, type_name
+from binlogd.binlog.transaction_events import Query
+from testbed.cluster import Cluster
+from testbed.mysqld import Server
+from tests.binlog.support import File, info
+
+pytestmark = pytest.mark.servers
+
+INSERT = "INSERT INTO d.t (v) VALUES ('x')"
+COMMON = [
+    ["CREATE DATABASE d"],
+    ["CREATE TABLE d.t (id INT AUTO_INCREMENT PRIMARY KEY, v VARCHAR(900))"],
+    ["USE d", INSERT, "BEGIN", "UPDATE t SET v='b'", "DELETE FROM d.t", "COMMIT"],
+]
+MARIADB = [
+    ["SET gtid_domain_id=5", INSERT],
+    ["SET gtid_domain_id=0, server_id=77, gtid_seq_no=1000", INSERT],
+    ["XA START 'g','b',3", INSERT, "XA END 'g','b',3", "XA PREPARE 'g','b',3", "XA COMMIT 'g','b',3"],
+    ["SET GLOBAL log_bin_compress=1", "INSERT INTO d.t (v) VALUES (REPEAT('x', 800))"],
+    ["SET binlog_format=STATEMENT", f"INSERT INTO d.t (v) VALUES ('{'x' * 800}')"],
+]
+ENDING = [["FLUSH BINARY LOGS"], ["SET GLOBAL binlog_checksum=NONE", INSERT]]
+
+
+@pytest.fixture(scope="module", params=["mysql_56", "mariadb_10_11", "mariadb"])
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    distribution = request.getfixturevalue(request.param)
+    with Cluster(tmp_path_factory.mktemp(request.param), distribution) as cluster:
+        server = cluster.server(replication_user=False)
+        for session in COMMON + (MARIADB if distribution.is_mariadb else []) + ENDING:
+            server.execute(*session)
+        yield server
+
+
+@pytest.fixture(scope="module")
+def files(server: Server) -> dict[str, File]:
+    return {log.name: File(server.binlog_dir / log.name) for log in server.binary_logs()}
+
+
+def test_show_binlog_events(server: Server, files: dict[str, File]) -> None:
+    seen = set()
+    for name, file in files.items():
+        shown = server.query(f"SHOW BINLOG EVENTS IN '{name}'")
+        assert len(shown) >= len(file.events)  # MariaDB adds BINLOG_CHECKPOINT when it gets round to it
+        for (at, event), (_, position, kind, server_id, end, text) in zip(file.events, shown, strict=False):
+            header = Header.decode(event)
+            seen.add(header.type)
+            assert (at, type_name(header.type), header.server_id) == (position, kind, server_id)
+            assert header.log_pos == end and end in (0, at + header.length)
+            ours = info(event, file.checksum)
+            if header.type == EventType.MARIADB_GTID:
+                flags = MariadbGtidEvent.decode(event, file.checksum).flags
+                if flags & MariadbGtidEvent.PREPARED_XA:
+                    ours = f"XA START X'67',X'62',3 {text[text.index('GTID') :]}"
+            assert ours is None or ours == text
+            if header.type == EventType.MARIADB_QUERY_COMPRESSED:
+                query = Query.decode(event, file.checksum)
+                # One byte 0x80 | size of the length, the length, big-endian, then a zlib stream.
+                assert query.text[0] == 0x82
+                assert query.text_length == len(query.text)
+                assert zlib.decompress(query.text[3:]).decode() == text.removeprefix("use `d`; ")
+    if server.distribution.is_mariadb:
+        assert seen > {EventType.MARIADB_GTID, EventType.MARIADB_GTID_LIST, EventType.XA_PREPARE}
+        assert seen > {EventType.MARIADB_QUERY_COMPRESSED, EventType.MARIADB_WRITE_ROWS_COMPRESSED_V1}
+    else:
+        assert seen > {EventType.GTID, EventType.PREVIOUS_GTIDS}
+
+
+def test_events_of_5_6_have_no_clock(server: Server, files: dict[str, File]) -> None:
+    gtids = [GtidEvent.decode(e, f.checksum) for f in files.values() for e in f.of(EventType.GTID)]
+    assert bool(gtids) != server.distribution.is_mariadb
+    assert all(gtid.last_committed is None and gtid.transaction_length is None for gtid in gtids)
+
+
+def test_what_we_encode_is_what_the_server_wrote(files: dict[str, File]) -> None:
+    algorithms = set()
+    for file in files.values():
+        algorithms.add(file.fde.algorithm)
+        for event in file.of(EventType.FORMAT_DESCRIPTION, EventType.ROTATE):
+            header = Header.decode(event)
+            if header.type == EventType.FORMAT_DESCRIPTION:
+                made = file.fde.encode(
+                    server_id=header.server_id,
+                    timestamp=header.timestamp,
+                    log_pos=header.log_pos,
+                    flags=header.flags,
+                )
+                closed = clear_in_use(event)
+                assert zlib.crc32(closed[:-4]).to_bytes(4, "little") == closed[-4:] == event[-4:]
+            else:
+                made = Rotate.decode(event, file.checksum).encode(
+                    server_id=header.server_id,
+                    algorithm=file.fde.algorithm,
+                    timestamp=header.timestamp,
+                    log_pos=header.log_pos,
+                    flags=header.flags,
+                )
+            assert made == event
+    assert algorithms == {ChecksumAlgorithm.CRC32, ChecksumAlgorithm.OFF}
