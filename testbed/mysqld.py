@@ -124,6 +124,7 @@ class Server:
         options: Mapping[str, Option] | None = None,
     ) -> None:
         self.distribution = distribution
+        plugins = self._semi_sync(semi_sync)  # refuses before anything is taken that must be given back
         self.folder = folder
         self.name = name
         self.data = folder / "data"
@@ -137,7 +138,7 @@ class Server:
         self._process: subprocess.Popen[bytes] | None = None
         self.options: dict[str, Option] = {
             **self._defaults(),
-            **self._semi_sync(semi_sync),
+            **plugins,
             **(options or {}),
         }
 

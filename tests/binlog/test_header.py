@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import runpy
+import sys
 import zlib
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from binlogd.binlog import crc
 from binlogd.binlog.crc import crc32
 from binlogd.binlog.header import (
     FILE_NAME_MAX,
@@ -88,6 +91,10 @@ class TestChecksum:
         assert crc32(data) == zlib.crc32(data) == checksum(data)
         assert crc32(data, start) == zlib.crc32(data, start)
         assert crc32(memoryview(bytearray(data))) == zlib.crc32(data)
+
+    def test_without_isal_zlib_serves(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "isal.isal_zlib", None)
+        assert runpy.run_path(crc.__file__)["crc32"] is zlib.crc32
 
     def test_with_checksum_sets_the_length(self) -> None:
         bare = Header(1, 2, 3, 0, 5, 6).encode() + b"abc"

@@ -141,6 +141,15 @@ def test_a_full_login_takes_the_password_and_its_nul_only(account: Account, answ
     assert server.refusal is not None
 
 
+@pytest.mark.parametrize("private", [True, False], ids=["clear", "rsa"])
+def test_what_cannot_be_read_is_not_an_empty_password(private: bool) -> None:
+    server = greeted(Account("repl", ""), secure_transport=private)
+    tell(server, response(b"w" * 32, "caching_sha2_password").encode(), 1)
+    tell(server, b"x" * 256, 3)
+    assert server.state is ServerState.CLOSED
+    assert server.account is None
+
+
 def test_a_plain_account_accepts_the_full_login_too() -> None:
     server = greeted(secure_transport=True)
     tell(server, response(b"w" * 32, "caching_sha2_password").encode(), 1)

@@ -23,7 +23,7 @@ def command(
 ) -> None:
     """Receive from the source into the store; a second process (serve) may serve it."""
     from binlogd.cli.launch import settings_for
-    from binlogd.cli.processes import run_receiver
+    from binlogd.cli.receiver_process import run_receiver
     from binlogd.config import Purpose
     from binlogd.logs import configure_logging
 

@@ -23,7 +23,7 @@ def command(
 ) -> None:
     """Serve the store to replicas, with or without a receiver at work on it."""
     from binlogd.cli.launch import settings_for
-    from binlogd.cli.processes import run_sender
+    from binlogd.cli.sender_process import run_sender
     from binlogd.config import Purpose
     from binlogd.logs import configure_logging
 

@@ -22,6 +22,7 @@ from binlogd.wire.commands import BinlogDump, BinlogDumpGtid, RegisterReplica
 from binlogd.wire.results import Result
 
 UNKNOWN_VARIABLE = 1193  # ER_UNKNOWN_SYSTEM_VARIABLE
+SEND_ANNOTATE_ROWS = 2  # a flag of MariaDB's COM_BINLOG_DUMP: without it these events are left out
 NO_GTIDS = b"\0" * 8  # an empty GTID set: COM_BINLOG_DUMP_GTID then leaves nothing out
 
 
@@ -146,7 +147,7 @@ class Session:
         self._query(f"SET @master_heartbeat_period = {period}, @source_heartbeat_period = {period}")
         mine = self._identity.server_uuid
         self._query(f"SET @slave_uuid = '{mine}', @replica_uuid = '{mine}'")
-        if "MariaDB" in version:
+        if self._mariadb():
             self._query("SET @mariadb_slave_capability = 4")
         self._register()
         if options.semi_sync and self._offers_semi_sync():
@@ -180,8 +181,9 @@ class Session:
     def dump(self, start: Start) -> tuple[int, bytes]:
         """Ask for the stream: (the sequence id its first packet will have, its bytes that came already)."""
         server_id = self._identity.server_id
+        flags = SEND_ANNOTATE_ROWS if self._mariadb() else 0
         if start.command == "COM_BINLOG_DUMP":
-            payload = BinlogDump(position=start.position, flags=0, server_id=server_id, file=start.file).encode()
+            payload = BinlogDump(position=start.position, flags=flags, server_id=server_id, file=start.file).encode()
         else:
             payload = BinlogDumpGtid(
                 flags=0, server_id=server_id, file=start.file, position=start.position, gtid_data=NO_GTIDS
@@ -238,6 +240,10 @@ class Session:
                 raise
             return "NONE"
         return (self._value("SELECT @source_binlog_checksum") or "NONE").upper()
+
+    def _mariadb(self) -> bool:
+        greeting = self._connection.greeting
+        return greeting is not None and "MariaDB" in greeting.server_version
 
     def _register(self) -> None:
         """Be listed in the source's SHOW REPLICAS."""

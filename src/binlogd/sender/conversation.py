@@ -46,7 +46,7 @@ NON_BLOCK = 1  # BINLOG_DUMP_NON_BLOCK: end at the end instead of waiting
 HEARTBEAT_V2 = 2  # USE_HEARTBEAT_EVENT_V2 of MySQL 8.0.26; MariaDB uses the bit for something else
 ER_UNKNOWN_COM = 1047
 
-_INTEGERS = (ColumnKind.BIGINT, ColumnKind.BIGINT_UNSIGNED)
+_INTEGERS = (ColumnKind.INT, ColumnKind.INT_UNSIGNED, ColumnKind.BIGINT, ColumnKind.BIGINT_UNSIGNED)
 
 log = get_logger(__name__)
 
@@ -69,6 +69,7 @@ class Conversation:
             fast_auth_cache=service.cache,
             require_tls=service.require_tls,
             peer_host=connection.address,
+            decoy=service.decoy,
         )
         self._session = SessionState(connection.id, "", connection.address)
 
@@ -191,7 +192,7 @@ class Conversation:
         if isinstance(outcome, ResultSet):
             self._wire.reply_result([_column(spec) for spec in outcome.columns], outcome.text_rows())
         else:
-            self._wire.reply_ok(affected=outcome.affected_rows)
+            self._wire.reply_ok(warnings=outcome.warnings)
 
     def _role(self) -> Role:
         assert self._user is not None

@@ -21,7 +21,7 @@ from binlogd.sender.sql.backend import AttachedReplica, BinaryLog, BinaryLogStat
 from binlogd.sender.sql.facts import ServerFacts, advertised_version
 from binlogd.sender.sql.statements import KillTarget, Role
 from binlogd.store.layout import DataFolder, Identity
-from binlogd.wire.auth import Account, FastAuthCache, RsaKey
+from binlogd.wire.auth import Account, FastAuthCache, RsaKey, decoy_for
 from binlogd.wire.commands import RegisterReplica
 
 NO_SUCH_THREAD = 1094
@@ -96,6 +96,7 @@ class Service:
         self.require_tls = require_tls
         self.max_connections = max_connections
         self.cache = FastAuthCache()
+        self.decoy = decoy_for([user.account for user in users.values()])
         self.connections: dict[int, Connection] = {}
         self.accepted = 0
         self.refused = 0

@@ -212,7 +212,7 @@ def test_like_is_what_a_backtracking_search_finds(text: str, pattern: str) -> No
         " OR ".join(["@text LIKE '%a_b%'"] * 2000),
         " AND ".join(["@text = @text"] * 3000),
         " AND ".join(["GTID_SUBSET(@@gtid_executed, @@gtid_executed)"] * 1000),
-        "@text IN (" + ", ".join(["@text"] * 6000) + ")",
+        "'b' IN (" + ", ".join(["@text"] * 6000) + ")",
     ],
 )
 def test_the_work_of_a_statement_is_bounded(expression: str) -> None:
@@ -220,11 +220,7 @@ def test_the_work_of_a_statement_is_bounded(expression: str) -> None:
     client = Client(facts=some_facts(gtid_executed=lambda: many))
     client.ok(f"SET @text = '{'a' * 60_000}'")
     begun = time.process_time()
-    try:
-        code = client.code(f"SELECT {expression}")
-    except pytest.fail.Exception:
-        code = 0  # it was little enough
-    assert code in (0, 3024)
+    assert client.code(f"SELECT {expression}") == 3024
     assert time.process_time() - begun < 5
 
 

@@ -258,6 +258,7 @@ def test_expressions(text: str, tree: Expression) -> None:
         ("SELECT 1; SELECT 2", "SELECT 2"),
         ("SELECT 1 x y", "y"),
         ("SELECT 1 AS", ""),
+        ("SELECT 1 AS from", "from"),
         ("SELECT (1", ""),
         ("SELECT f(1,)", ")"),
         ("SELECT 1 IN ()", ")"),

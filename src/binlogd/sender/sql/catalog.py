@@ -104,10 +104,10 @@ def text(name: str, value: Value) -> str:
 
 def one_of(*choices: str) -> Check:
     def check(name: str, value: Value) -> Value:
-        chosen = text(name, value).upper()
-        if chosen not in choices:
+        chosen = text(name, value)
+        if chosen.upper() not in choices:
             raise wrong_value(name, chosen)
-        return chosen
+        return chosen.upper()
 
     return check
 

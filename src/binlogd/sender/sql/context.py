@@ -14,7 +14,7 @@ from binlogd.sender.sql.refusals import took_too_much
 from binlogd.sender.sql.session import SessionState
 from binlogd.sender.sql.variables import SystemVariables
 
-# A tenth of a second or so; a gtid_executed of 1 MiB may still be compared with another.
+# Some tenths of a second at most; a gtid_executed of 1 MiB may still be compared with another.
 MAX_WORK = 4 * 1024 * 1024
 
 

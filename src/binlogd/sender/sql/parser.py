@@ -102,17 +102,20 @@ class _Parser(Cursor):
     def _select_item(self) -> SelectItem:
         first = self.token
         expression = self.expression()
-        if self.accept("AS"):
-            heading = self.of(TokenKind.WORD, TokenKind.NAME, TokenKind.STRING).value
-        elif self.token.kind in (TokenKind.NAME, TokenKind.STRING) or self._at_bare_alias():
-            heading = self.advance().value
+        if self.accept("AS") or self._at_bare_alias():
+            heading = self._alias()
         else:
             written = self.statement[first.start : self.previous.end]
             heading = _made_up_heading(expression, first, written)
         return SelectItem(expression, heading[:MAX_HEADING])
 
+    def _alias(self) -> str:
+        return self.advance().value if self.token.kind is TokenKind.STRING else self.name()
+
     def _at_bare_alias(self) -> bool:
-        return self.token.kind is TokenKind.WORD and self.token.upper not in RESERVED
+        if self.token.kind is TokenKind.WORD:
+            return self.token.upper not in RESERVED
+        return self.token.kind in (TokenKind.NAME, TokenKind.STRING)
 
     def _limit(self) -> Limit | None:
         if not self.accept("LIMIT"):

@@ -54,7 +54,7 @@ Outcome: TypeAlias = Ok | ResultSet
 
 
 def as_text(value: Value) -> str | None:
-    """``value`` as MySQL prints it; None for NULL."""
+    """``value`` as MySQL prints it, but for when it gives a double an exponent; None for NULL."""
     match value:
         case None | str():
             return value

@@ -1,0 +1,114 @@
+"""From settings to a running receiver: where configuration meets the core. Ends by SIGTERM or SIGINT in order."""
+
+from __future__ import annotations
+
+import os
+import platform
+import signal
+import time
+from typing import Any
+
+from binlogd.config import Durability, Settings
+from binlogd.control.sockets import RECEIVER, Board, ControlThread
+from binlogd.logs import get_logger
+from binlogd.receiver.link import Wake
+from binlogd.receiver.progress import Progress
+from binlogd.receiver.receiver import Receiver
+from binlogd.receiver.session import Secret, SourceOptions, Tls
+from binlogd.store.disk import Disk
+from binlogd.store.layout import DataFolder
+from binlogd.store.lock import StoreLock
+from binlogd.store.recovery import recover
+
+SUPERVISED_REFUSAL_PAUSE = 60.0  # seconds before a source that refused us is asked again, while replicas are served
+PROGRESS_EVERY = 2.0  # seconds between lines about work that takes long
+
+log = get_logger(__name__)
+
+
+def source_options(settings: Settings) -> SourceOptions:
+    """What the receiver needs to know."""
+    source = settings.source
+    host, port = source.hosts[0]
+    return SourceOptions(
+        host=host,
+        port=port,
+        user=source.user,
+        password=Secret(source.password.get_secret_value()),
+        semi_sync=source.semi_sync,
+        start=source.start,
+        heartbeat=source.heartbeat,
+        connect_timeout=source.connect_timeout,
+        read_timeout=source.read_timeout,
+        tls=Tls(source.tls.value),
+        tls_ca=source.tls_ca,
+        tls_cert=source.tls_cert,
+        tls_key=source.tls_key,
+        report_host=source.report_host or platform.node()[:60],
+        report_port=settings.server.listen.port,
+    )
+
+
+def run_receiver(settings: Settings, *, supervised: bool = False) -> None:
+    """Receive until told to stop."""
+    disk = Disk()
+    folder = DataFolder(settings.data_dir)
+    folder.prepare(disk)
+    wake = Wake()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: wake.set())
+    with StoreLock(folder.lock):
+        identity = folder.identity(disk, server_id=settings.server_id, server_uuid=settings.server_uuid)
+        recovered = recover(folder, disk, _Recovering())
+        if recovered.dropped:
+            log.warning(
+                "dropped an unfinished tail; the source will send it again",
+                file=recovered.publication.file,
+                position=recovered.publication.position,
+                bytes=recovered.dropped,
+                reason=recovered.reason,
+            )
+        progress = Progress()
+        board = Board(recovered.publication)
+        started = time.monotonic()
+        options = source_options(settings)
+
+        def snapshot() -> dict[str, Any]:
+            return {
+                "identity": {"server_id": identity.server_id, "server_uuid": identity.server_uuid},
+                "pid": os.getpid(),
+                "uptime_s": round(time.monotonic() - started, 3),
+                "source": progress.snapshot() | {"semi_sync_wanted": options.semi_sync},
+                "publication": board.current.encode(),
+            }
+
+        control = ControlThread(folder.path / RECEIVER, snapshot, board)
+        control.start()
+        try:
+            Receiver(
+                options=options,
+                folder=folder,
+                disk=disk,
+                identity=identity,
+                recovered=recovered,
+                publish=board.put,
+                progress=progress,
+                wake=wake,
+                durable=settings.store.durability is Durability.FSYNC,
+                refusal_pause=SUPERVISED_REFUSAL_PAUSE if supervised else None,
+            ).run()
+        finally:
+            control.stop()
+    log.info("receiver stopped", file=board.current.file, position=board.current.position)
+
+
+class _Recovering:
+    """Says how far recovery is, when it takes long."""
+
+    def __init__(self) -> None:
+        self._said = time.monotonic()
+
+    def __call__(self, done: int, total: int) -> None:
+        if time.monotonic() - self._said > PROGRESS_EVERY:
+            self._said = time.monotonic()
+            log.info("reading the newest file", done=done, total=total, percent=100 * done // total)

@@ -1,0 +1,363 @@
+"""The same statements here and at a real MySQL 9.7: columns, types, values, error numbers and words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pymysql
+import pytest
+
+from binlogd.sender.sql import ColumnKind, ResultSet, Role, SessionState
+from binlogd.sender.sql.catalog import CATALOG, Validity, VariableKind
+from testbed.cluster import Cluster
+from testbed.distributions import Distribution
+
+from .support import OTHER_UUID, UUID, Client, some_facts
+
+pytestmark = pytest.mark.servers
+
+FIELD_TYPES = {
+    ColumnKind.INT: pymysql.FIELD_TYPE.LONG,
+    ColumnKind.INT_UNSIGNED: pymysql.FIELD_TYPE.LONG,
+    ColumnKind.BIGINT: pymysql.FIELD_TYPE.LONGLONG,
+    ColumnKind.BIGINT_UNSIGNED: pymysql.FIELD_TYPE.LONGLONG,
+    ColumnKind.DECIMAL: pymysql.FIELD_TYPE.NEWDECIMAL,
+    ColumnKind.DOUBLE: pymysql.FIELD_TYPE.DOUBLE,
+    ColumnKind.STRING: pymysql.FIELD_TYPE.VAR_STRING,
+    ColumnKind.DATETIME: pymysql.FIELD_TYPE.DATETIME,
+    ColumnKind.NULL: pymysql.FIELD_TYPE.NULL,
+}
+
+# What 9.7 no longer has, but clients ask of older servers.
+GONE_FROM_MYSQL = {
+    "default_authentication_plugin",
+    "have_openssl",
+    "have_ssl",
+    "query_cache_size",
+    "query_cache_type",
+    "tx_isolation",
+    "tx_read_only",
+}
+
+
+# The facts about the real server that are called like its variables.
+TEXT_FACTS = (
+    "version version_comment server_uuid hostname binlog_checksum gtid_mode enforce_gtid_consistency binlog_format "
+    "binlog_row_image binlog_row_metadata log_bin_basename log_bin_index datadir sql_mode character_set_server "
+    "collation_server time_zone system_time_zone version_compile_os version_compile_machine"
+)
+NUMBER_FACTS = (
+    "server_id port lower_case_table_names auto_increment_increment auto_increment_offset max_connections "
+    "max_allowed_packet net_read_timeout net_write_timeout wait_timeout interactive_timeout"
+)
+
+
+class Real:
+    """A connection to MySQL; values come as the text on the wire."""
+
+    def __init__(self, connection: Any) -> None:
+        self.connection = connection
+
+    def run(self, statement: str) -> tuple[list[tuple[str, int]], list[tuple[str | None, ...]]] | None:
+        """Columns with their types and rows; None for OK."""
+        with self.connection.cursor() as cursor:
+            cursor.execute(statement)
+            if cursor.description is None:
+                return None
+            return [(column[0], column[1]) for column in cursor.description], list(cursor.fetchall())
+
+    def error(self, statement: str) -> tuple[int, str] | None:
+        try:
+            self.run(statement)
+        except pymysql.MySQLError as error:
+            return error.args[0], error.args[1]
+        return None
+
+    def value(self, statement: str) -> str | None:
+        result = self.run(statement)
+        assert result is not None
+        ((value,),) = result[1]
+        return value
+
+
+@pytest.fixture(scope="module")
+def cluster_here(tmp_path_factory: pytest.TempPathFactory, mysql: Distribution) -> Iterator[Cluster]:
+    with Cluster(tmp_path_factory.mktemp("sql"), mysql) as cluster:
+        cluster.server("source")
+        yield cluster
+
+
+@pytest.fixture
+def real(cluster_here: Cluster) -> Iterator[Real]:
+    connection = cluster_here.servers["source"].connect(conv={}, autocommit=None)
+    try:
+        yield Real(connection)
+    finally:
+        connection.close()
+
+
+@pytest.fixture
+def client(real: Real) -> Client:
+    """A listener that knows of itself what the real server does of itself."""
+    facts: dict[str, Any] = {name: real.value(f"SELECT @@global.{name}") for name in TEXT_FACTS.split()}
+    facts |= {name: int(real.value(f"SELECT @@global.{name}") or "") for name in NUMBER_FACTS.split()}
+    executed = real.value("SELECT @@global.gtid_executed") or ""
+    facts["gtid_executed"] = lambda: executed
+    user, _, host = (real.value("SELECT USER()") or "").partition("@")
+    connection_id = int(real.value("SELECT CONNECTION_ID()") or "")
+    client = Client(Role.ADMIN, some_facts(**facts), SessionState(connection_id, user, host))
+    client.ok("SET NAMES utf8mb4")
+    return client
+
+
+SAME = [
+    "SELECT @@GLOBAL.SERVER_ID, @@GLOBAL.SERVER_UUID, @@GLOBAL.GTID_MODE, @@global.binlog_checksum",
+    "SELECT @@version_comment LIMIT 1",
+    "select @@hostname AS h, @@port p, @@gtid_executed 'g h', @@gtid_purged \"i\"",
+    "SELECT @@session.autocommit, @@global.autocommit, @@LOCAL.autocommit, @@`autocommit`",
+    "SELECT VERSION(), USER(), CURRENT_USER(), Current_User, CONNECTION_ID(), DATABASE(), SCHEMA()",
+    "SELECT 'a' 'b', null, NULL, true, False, (1), ((2)), -1, - 1, 1.50, .5, 1e5, 1e30, \"it''s\", ('y')",
+    "SELECT _utf8mb4'x', 18446744073709551615, 18446744073709551616, 9223372036854775808, ''",
+    r"SELECT '\%', '\n\\\x' AS x, 'a''b', 'ü€', '😀' AS y",
+    "SELECT @nope, @`nope`, @'nope'",
+    "SELECT 1 = 1, 1 = NULL, 1 <=> NULL, 'a' = 'A', '10' < 9, '10' < '9', ' 1.5x' = 1.5, 1 != 1 = 0",
+    "SELECT NULL AND 0, NULL AND 1, NULL OR 1, 0 || 1, 1 && 1, NOT NULL, NOT 1 = 2, ! 0, 1 OR 0 AND 0",
+    "SELECT 1 IN (3, NULL), 1 IN (1, 2), 1 NOT IN (2), NULL IS NULL, 1 IS NOT NULL",
+    r"SELECT 'abc' LIKE 'A%', 'a_c' LIKE 'a\_c', 'abc' LIKE 'a\_c', 'abc' NOT LIKE '_', 123 LIKE '1_3', NULL LIKE 'x'",
+    f"SELECT GTID_SUBSET('{UUID}:2', '{UUID}:1-5'), GTID_SUBSET( '' ,\t'' ), GTID_SUBSET(NULL, '')",
+    f"SELECT GTID_SUBTRACT('{UUID}:1-5,{OTHER_UUID}:1', '{UUID}:3')",
+    "SELECT 1 LIMIT 0",
+    "SELECT 1 LIMIT 1, 1",
+    "SELECT 1 FROM DUAL LIMIT 1 OFFSET 0",
+    "SELECT /*!99999 2, */ 1, /*!80000 3, */ /*+ no hint */ 4 /* 5 */ -- 6",
+    "SELECT 1 /*!40101 , 2 /* c */ , 3 */;",
+    "SHOW VARIABLES LIKE 'SERVER_ID'",
+    "SHOW GLOBAL VARIABLES LIKE 'BINLOG_CHECKSUM'",
+    "SHOW VARIABLES LIKE 'BINLOG_ROW_METADATA'",
+    "SHOW VARIABLES WHERE Variable_name IN ('server_id', 'log_bin', 'port', 'nonsense')",
+    "SHOW SESSION VARIABLES WHERE variable_name = 'port' OR Variable_name LIKE 'hostn%' AND Value <> ''",
+    "SHOW VARIABLES LIKE 'rpl_semi_sync_master_enabled'",
+    "SHOW GLOBAL VARIABLES LIKE 'sql_log_bin'",
+    "SHOW WARNINGS",
+    "SHOW ERRORS LIMIT 1",
+    "SHOW COUNT(*) WARNINGS",
+    "SHOW COUNT(*) ERRORS",
+    "SELECT @@warning_count, @@error_count",
+]
+
+
+@pytest.mark.parametrize("statement", SAME)
+def test_same_answer(real: Real, client: Client, statement: str) -> None:
+    expected = real.run(statement)
+    assert expected is not None
+    result = client.result(statement)
+    assert [(column.name, FIELD_TYPES[column.kind]) for column in result.columns] == expected[0]
+    assert list(result.text_rows()) == expected[1]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT UNIX_TIMESTAMP(), NOW(), CURRENT_TIMESTAMP",
+        "SHOW BINARY LOGS",
+        "SHOW BINARY LOG STATUS",
+        "SHOW REPLICAS",
+        "SHOW PROCESSLIST",
+        "SHOW STATUS LIKE 'Uptime'",
+        "SHOW DATABASES",
+        "SHOW DATABASES LIKE 'nonsense%'",
+        "SHOW TABLES FROM mysql",
+        "SHOW TABLES FROM mysql LIKE 'nonsense'",
+    ],
+)
+def test_same_columns(real: Real, client: Client, statement: str) -> None:
+    expected = real.run(statement)
+    assert expected is not None
+    result = client.result(statement)
+    assert [(column.name, FIELD_TYPES[column.kind]) for column in result.columns] == expected[0]
+
+
+SAME_ERROR = [
+    "select $$",
+    "select $a$ b $a$",
+    "SELECT",
+    "SELECT 1,",
+    "SELECT FROM x",
+    "SELECT 1; SELECT 2",
+    "SELECT 1 x y",
+    "SELECT 1 AS a, 2 AS from",
+    "SELECT LIMIT",
+    "SELECT 'abc",
+    "SELECT `abc",
+    "SELECT /* abc",
+    "SELECT 1 IN ()",
+    "SET",
+    "SET @x",
+    "SET NAMES",
+    "SHOW NONSENSE",
+    "SHOW VARIABLES LIKE x",
+    "SHOW VARIABLES WHERE",
+    "KILL",
+    "",
+    ";",
+    "SELECT foo",
+    "SELECT `foo`",
+    "SHOW VARIABLES WHERE nonsense = 1",
+    "SELECT GTID_SUBSET('')",
+    "SELECT version(1)",
+    "SELECT 1e999",
+    "SELECT @@nonsense",
+    "SELECT @@global.nonsense",
+    "SELECT @@a.b",
+    "SET @x = @@nonsense",
+    "SELECT @@global.rpl_semi_sync_source_enabled",
+    "SELECT @@global.rpl_semi_sync_master_enabled",
+    "SELECT @@GLOBAL.gtid_domain_id",
+    "SET skip_replication=1",
+    "SELECT @@session.server_uuid",
+    "SELECT @@global.sql_log_bin",
+    "SET nonsense = 1",
+    "SET a.b = 1",
+    "SET GLOBAL nonsense = 1",
+    "SET GLOBAL sql_log_bin = 0",
+    "SET GLOBAL server_uuid = 'x'",
+    "SET version = 'x'",
+    "SET gtid_executed = 'x'",
+    "SET max_allowed_packet = 1024",
+    "SET net_buffer_length = 1024",
+    "SET wait_timeout = 'x'",
+    "SET autocommit = 2",
+    "SET autocommit = 1.5",
+    "SET autocommit = NULL",
+    "SET autocommit = nonsense",
+    "SET sql_mode = 'STRICT_ALL_TABLES,NONSENSE'",
+    "SET transaction_isolation = 'nonsense'",
+    "SET time_zone = '+15:00'",
+    "SET time_zone = 'Nowhere/Nowhere'",
+    "SET NAMES nonsense",
+    "SET NAMES utf16",
+    "SET NAMES utf8mb4 COLLATE latin1_bin",
+    "SET NAMES utf8mb4 COLLATE nonsense",
+    "SET NAMES utf8mb4 COLLATE binary",
+    "SET character_set_client = NULL",
+    "SET @'' = 1",
+    "SET @" + "x" * 65 + " = 1",
+    "USE nonsense",
+    "KILL 99999",
+    "KILL NULL",
+    "SELECT _utf8mb4 x'ff'",
+]
+
+
+@pytest.mark.parametrize("statement", SAME_ERROR)
+def test_same_error_in_the_same_words(real: Real, client: Client, statement: str) -> None:
+    refusal = client.refusal(statement)
+    expected = real.error(statement)
+    assert expected is not None
+    assert (refusal.code, refusal.message) == expected
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT GTID_SUBSET('x', '')",  # 9.7 says more of what is wrong
+        "SELECT GTID_SUBTRACT('', 5)",
+        "FLUSH NONSENSE",  # it knows FLUSH
+        "SELECT 1 NOT 2",  # and more that may follow NOT
+        "SELECT 1\n\n FROM",  # the rest of the text has its line breaks there
+    ],
+)
+def test_same_error_in_other_words(real: Real, client: Client, statement: str) -> None:
+    expected = real.error(statement)
+    assert expected is not None
+    assert client.code(statement) == expected[0]
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        "SET @a = 1, @b = 'x' | SET @a = @b, @b = @a | SELECT @a, @b",
+        "SET @a := 1.50, @B= NULL, @`c d` = (1 = 1), @e = NOT 0 | SELECT @A, @b, @`C D`, @e",
+        "SET @source_binlog_checksum = @@global.binlog_checksum | SELECT @source_binlog_checksum",
+        "SET autocommit = OFF | SELECT @@autocommit, @@global.autocommit | SHOW VARIABLES LIKE 'autocommit' | "
+        "SHOW GLOBAL VARIABLES LIKE 'autocommit' | SET autocommit = DEFAULT | SELECT @@autocommit",
+        "SET @@session.autocommit = 'off', SESSION sql_log_bin = FALSE, LOCAL wait_timeout = 5 | "
+        "SELECT @@autocommit, @@sql_log_bin, @@wait_timeout",
+        "SET wait_timeout = 0 | SHOW WARNINGS | SELECT @@wait_timeout",
+        "SET wait_timeout = 99999999 | SELECT @@warning_count, @@error_count | SHOW WARNINGS | SELECT @@wait_timeout",
+        "SET sql_mode = 'strict_all_tables,,STRICT_ALL_TABLES' | SELECT @@sql_mode",
+        "SET sql_mode = '' | SELECT @@sql_mode | SET sql_mode = DEFAULT | SELECT @@sql_mode",
+        "SET transaction_isolation = 'read-committed' | SELECT @@transaction_isolation",
+        "SET time_zone = '+05:30' | SELECT @@time_zone | SET time_zone = SYSTEM | SELECT @@time_zone",
+        *(
+            f"{statement} | SELECT @@character_set_client, @@character_set_connection, @@character_set_results, "
+            "@@collation_connection"
+            for statement in [
+                "SET NAMES utf8mb3",
+                "SET NAMES 'latin1' COLLATE 'latin1_bin'",
+                "SET NAMES DEFAULT",
+                "SET CHARACTER SET latin2",
+                "SET character_set_results = NULL",
+                "SET collation_connection = 'gbk_bin'",
+                "SET character_set_connection = cp1250",
+            ]
+        ),
+        "BEGIN | COMMIT WORK | START TRANSACTION READ ONLY | ROLLBACK | /*!99999 nothing */ | -- nothing",
+    ],
+)
+def test_same_course(real: Real, client: Client, statements: str) -> None:
+    for statement in statements.split(" | "):
+        answer = client.run(statement)
+        expected = real.run(statement)
+        if isinstance(answer, ResultSet):
+            assert expected is not None
+            assert [column.name for column in answer.columns] == [name for name, _ in expected[0]]
+            assert list(answer.text_rows()) == expected[1]
+        else:
+            assert expected is None
+
+
+def test_an_errors_diagnostics_last_as_long(real: Real, client: Client) -> None:
+    for after in ("SELECT 1", "SELECT @@warning_count", "SHOW WARNINGS", "SET @x = 1"):
+        assert real.error("SELECT @@nonsense") is not None
+        client.code("SELECT @@nonsense")
+        for statement in (after, "SHOW WARNINGS"):
+            expected = real.run(statement)
+            if expected is None:
+                client.ok(statement)
+            else:
+                assert client.rows(statement) == expected[1]
+
+
+def test_the_catalog_is_a_part_of_mysqls(real: Real, client: Client) -> None:
+    """Same names, same scopes, same types, same way to show a boolean."""
+    listing = real.run("SHOW VARIABLES")
+    assert listing is not None
+    shown = {str(name): value for name, value in listing[1]}
+    unknown = {name for name in CATALOG if real.error(f"SELECT @@{name}") is not None}
+    assert unknown == GONE_FROM_MYSQL
+    for name in CATALOG.keys() - unknown:
+        spec = CATALOG[name]
+        described = real.run(f"SELECT @@{name}")
+        assert described is not None
+        (_, field_type), value = described[0][0], described[1][0][0]
+        is_text = field_type == pymysql.FIELD_TYPE.VAR_STRING
+        assert (spec.kind is VariableKind.TEXT) is is_text, name
+        in_list = shown.get(name)
+        assert (spec.kind is VariableKind.BOOL) is (not is_text and in_list in ("ON", "OFF")), (name, value)
+        has_global = real.error(f"SELECT @@global.{name}") is None
+        has_session = real.error(f"SELECT @@session.{name}") is None
+        assert (has_global, has_session) == (
+            spec.validity is not Validity.SESSION,
+            spec.validity is not Validity.GLOBAL,
+        ), name
+
+
+def test_what_a_session_may_set_here_it_may_set_at_mysql(real: Real, client: Client) -> None:
+    for name, spec in CATALOG.items():
+        if spec.check is None or name in GONE_FROM_MYSQL:
+            continue
+        statement = f"SET SESSION {name} = @@session.{name}"
+        assert real.error(statement) is None, statement
+        assert client.run(statement) is not None
