@@ -1,19 +1,36 @@
 # One command each: `make demo` shows what binlogd does, `make test` proves it.
-# Both set up all they need: a virtual environment in .venv and MySQL from Debian's packages in a cache folder.
+# Both set up all they need: a virtual environment in .venv, and MySQL from Debian's packages in a cache folder
+# (BINLOGD_TEST_CACHE, by default binlogd-testbed in ~/.cache).
 
-PYTHON ?= python3
-VENV   := .venv
-BIN    := $(VENV)/bin
+PYTHON  ?= python3
+WORKERS ?= 2
+VENV    := .venv
+BIN     := $(VENV)/bin
 
-.PHONY: setup demo test lint
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-all lint prepare bench
+
+help:
+	@echo "make demo      the failover story with real MySQL servers, half a minute after the first download"
+	@echo "make test      lint and all tests but the slow ones; PYTEST='-k name' is passed on"
+	@echo "make test-all  lint and all tests"
+	@echo "make lint      ruff, mypy, import-linter"
+	@echo "make bench     receiving beside mysqlbinlog --raw; BENCH='--rounds 5' is passed on"
+	@echo "make setup     only the virtual environment .venv"
 
 setup: $(VENV)/.ready
 
+# The marker is the last thing made, so an interrupted setup is done again; and again when dependencies change.
 $(VENV)/.ready: pyproject.toml
-	@$(PYTHON) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "binlogd needs Python 3.11 or newer with venv: apt-get install python3 python3-venv" >&2; exit 2; }
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@command -v $(PYTHON) >/dev/null || \
+	  { echo "binlogd needs Python 3.11 or newer: sudo apt-get install python3 python3-venv" >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "binlogd needs Python 3.11 or newer, and $(PYTHON) is $$($(PYTHON) -V): name another, make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 2; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
+	  { echo "$(PYTHON) cannot make virtual environments: sudo apt-get install python3-venv" >&2; exit 2; }
+	@echo "setting up $(VENV) with $$($(PYTHON) -V)" >&2
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
 lint: setup
@@ -22,8 +39,18 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: setup lint
-	$(BIN)/python -m pytest
+# One process fills the cache before pytest's workers all want the same of it.
+prepare: setup
+	$(BIN)/python -m testbed.prepare
+
+test: lint prepare
+	$(BIN)/python -m pytest -n $(WORKERS) -m 'not slow' $(PYTEST)
+
+test-all: lint prepare
+	$(BIN)/python -m pytest -n $(WORKERS) $(PYTEST)
 
 demo: setup
-	$(BIN)/python -m testbed.demo
+	@$(BIN)/python -m testbed.demo $(DEMO)
+
+bench: setup
+	@$(BIN)/python -m testbed.bench $(BENCH)

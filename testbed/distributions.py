@@ -1,8 +1,8 @@
 """Which server programs there are, how to run them, and how the families differ.
 
 A :class:`Distribution` is one installed or unpacked server with its client programs. It is found in this
-order: the mysqld that BINLOGD_MYSQLD names, one on PATH (MySQL 8.0.26 or newer with its clients; Debian's ``mysqld`` may be
-MariaDB), the cache.
+order: the mysqld that BINLOGD_MYSQLD names, one on PATH (MySQL 8.0.26 or newer with its clients; Debian's
+``mysqld`` may be MariaDB), the cache.
 
 Its data folder is initialised once, kept as a template in the cache under the version's name, and copied for
 each server: initialising takes three seconds, copying 80 MB a tenth. The template holds ``root`` without
@@ -105,14 +105,14 @@ class Distribution:
                 return [found]
         raise Unavailable(f"{self.label} comes without {name}; use the program of another distribution")
 
-    # ------------------------------------------------------------------------------------------- the template
-
     def is_complete(self) -> bool:
         """Whether the client programs that tests use are there as well."""
         try:
             return all(self.program(name) for name in ("mysql", "mysqlbinlog", "mysqldump"))
         except Unavailable:
             return False
+
+    # ------------------------------------------------------------------------------------------- the template
 
     def template(self) -> Path:
         """The initialised data folder to copy from, made on the first call."""

@@ -24,6 +24,8 @@ _ROTATE = 4
 _FORMAT_DESCRIPTION = 15
 _HEARTBEAT = 27
 _GTID = 33
+_ANONYMOUS_GTID = 34
+_PREVIOUS_GTIDS = 35
 _HEARTBEAT_V2 = 41
 _GTID_TAGGED = 42
 _ARTIFICIAL = 0x20  # LOG_EVENT_ARTIFICIAL_F
@@ -295,6 +297,9 @@ class Outlet:
                 kind = buffer[at + 4]
                 if kind == _GTID or kind == _GTID_TAGGED:
                     self._choose(buffer, at, at + length, kind)
+                elif kind == _ANONYMOUS_GTID or kind == _PREVIOUS_GTIDS:
+                    self._excluded = False  # not what the set excluded: another group, or another file
+                    self._until = -1
                 if self._excluded and kind != _ROTATE:
                     self._left = length
                     self._dropping = True

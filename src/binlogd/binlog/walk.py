@@ -34,6 +34,7 @@ from struct import Struct
 from typing import NamedTuple
 
 from binlogd.binlog.crc import crc32
+from binlogd.binlog.gtid import GNO_MAX, valid_tag
 from binlogd.errors import EventError
 
 HEADER_LENGTH = 19
@@ -152,6 +153,8 @@ def tagged_gtid(event: bytes | bytearray | memoryview, at: int, end: int) -> tup
                 if length > 32 or at + length > end:
                     raise IndexError
                 tag = bytes(event[at : at + length]).decode("ascii")
+                if tag and not valid_tag(tag):
+                    raise ValueError(tag)
     except (IndexError, ValueError) as bad:
         raise EventError("a GTID_TAGGED event is cut short or malformed") from bad
     return sid, tag, gno
@@ -180,6 +183,7 @@ class Walk:
         "_run_tag",
         "_runs",
         "_tail",
+        "_time",
         "boundary",
         "checksum",
         "first_time",
@@ -218,6 +222,7 @@ class Walk:
         self._crc = 0
         self._tail = b""  # what has come of the CRC of a large event
         self._meaning = _NEUTRAL
+        self._time = 0  # of the event last begun
 
     def take_gtids(self) -> list[GtidRun]:
         """The GTIDs of the whole transactions walked since this was last asked, as runs."""
@@ -230,9 +235,9 @@ class Walk:
 
     def rewind(self) -> None:
         """Stand at the end of the last whole transaction again: what came behind it will come once more."""
-        self.position = self._group_start = self.transaction_end
+        self.position = self.transaction_end
         self.boundary = _OUTSIDE
-        self._group_gno = 0
+        self._group_sid, self._group_tag, self._group_gno = b"", "", 0
         self._left = 0
 
     def whole(self, buffer: bytearray | memoryview | bytes, at: int, length: int) -> None:
@@ -313,19 +318,24 @@ class Walk:
             )
         self.type = kind
         self.length = length
-        if timestamp:
-            self.last_time = timestamp
-            if not self.first_time:
-                self.first_time = timestamp
+        self._time = timestamp
         meaning = _MEANING[kind]
         if meaning == _STARTS:
             self._group(buffer, at, end, kind, timestamp)
         elif meaning == _STATEMENT and kind == _QUERY:
             meaning = self._statement(buffer, at, length, end)
+        if self.boundary == _OUTSIDE and meaning != _STARTS:
+            self._group_start = self.position  # a transaction may begin without a GTID event
+            self._group_time = timestamp
         self._meaning = meaning
 
     def _finish(self) -> None:
         self.position += self.length
+        timestamp = self._time
+        if timestamp:
+            self.last_time = timestamp
+            if not self.first_time:
+                self.first_time = timestamp
         meaning = self._meaning
         if meaning == _NEUTRAL:
             if self.boundary == _OUTSIDE:
@@ -345,13 +355,16 @@ class Walk:
         self._group_time = timestamp
         self._group_sid, self._group_tag, self._group_gno = b"", "", 0
         body = at + HEADER_LENGTH
-        if end - body < 25 - 12 * (kind == _MARIADB_GTID):
+        if end - body - self.checksum < 25 - 12 * (kind == _MARIADB_GTID):
             raise EventError(f"the GTID event at {self.position} is cut short")
-        if kind == _GTID:
-            self._group_sid = bytes(buffer[body + 1 : body + 17])
-            self._group_gno = _u64(buffer, body + 17)[0]
-        elif kind == _GTID_TAGGED:
-            self._group_sid, self._group_tag, self._group_gno = tagged_gtid(buffer, body, end - self.checksum)
+        if kind == _GTID or kind == _GTID_TAGGED:
+            if kind == _GTID:
+                sid, tag, gno = bytes(buffer[body + 1 : body + 17]), "", _u64(buffer, body + 17)[0]
+            else:
+                sid, tag, gno = tagged_gtid(buffer, body, end - self.checksum)
+            if not 0 < gno <= GNO_MAX:
+                raise EventError(f"the GTID event at {self.position} has the number {gno}")
+            self._group_sid, self._group_tag, self._group_gno = sid, tag, gno
         elif kind == _MARIADB_GTID and not buffer[body + 12] & _MARIADB_STANDALONE:
             self._group_gno = -1  # opens a transaction by itself, and is no GTID of MySQL's
 
@@ -402,8 +415,7 @@ class Walk:
                     self._runs.append(GtidRun(self._run_sid, self._run_tag, self._run_first, self._run_last))
                 self._run_sid, self._run_tag = self._group_sid, self._group_tag
                 self._run_first = self._run_last = gno
-        self._group_gno = 0
-        self._group_start = self.position
+        self._group_sid, self._group_tag, self._group_gno = b"", "", 0
 
     def _bad_checksum(self) -> EventError:
         return EventError(f"the event at {self.position} (type {self.type}, {self.length} bytes) fails its CRC-32")

@@ -51,13 +51,21 @@ def _time(seconds: int) -> str | None:
 
 
 def _show(files: list[dict[str, Any]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
+    from binlogd.cli.tables import aligned, human_size
 
-    columns = ("timeline", "name", "size", "transactions", "first_time", "last_time", "state", "gtids")
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for column in columns:
-        table.add_column(column, justify="right" if column in ("size", "transactions") else "left", overflow="fold")
-    for file in files:
-        table.add_row(*(str(file[column]) if file[column] is not None else "" for column in columns))
-    Console(highlight=False).print(table)
+    header = ("timeline", "name", "size", "transactions", "first time", "last time", "state", "gtids")
+    rows = [
+        (
+            str(file["timeline"]),
+            file["name"],
+            human_size(file["size"]),
+            str(file["transactions"]),
+            file["first_time"] or "",
+            file["last_time"] or "",
+            file["state"],
+            file["gtids"],
+        )
+        for file in files
+    ]
+    for line in aligned([header, *rows], right=frozenset({0, 2, 3})):
+        click.echo(line)

@@ -26,10 +26,11 @@ def command(
 
     from binlogd.cli.launch import encode_options
     from binlogd.cli.processes import run_until_signalled
-    from binlogd.config import Purpose, load_settings
+    from binlogd.config import Address, Purpose, load_settings
     from binlogd.control.status import collect
     from binlogd.control.supervisor import Supervisor
-    from binlogd.logs import configure_logging
+    from binlogd.errors import ListenError
+    from binlogd.logs import configure_logging, get_logger
     from binlogd.sender.listener import listen as open_socket
     from binlogd.store.disk import Disk
     from binlogd.store.layout import DataFolder
@@ -38,27 +39,33 @@ def command(
     configure_logging(log_format, log_level)
     options = {"config": config, "source": source, "listen": listen, "data_dir": data_dir, "http": http}
     settings = load_settings(config, source=source, listen=listen, data_dir=data_dir, http=http, purpose=Purpose.RUN)
-    folder = DataFolder(settings.data_dir)
-    folder.prepare(Disk())
-    folder.identity(Disk(), server_id=settings.server_id, server_uuid=settings.server_uuid)
-    if log_format == "auto":
-        log_format = "human" if sys.stderr.isatty() else "json"
-    arguments = ["--log-format", log_format, "--log-level", log_level]
-    supervisor = Supervisor(("receive", "serve"), arguments, encode_options(options))
-    listening = open_socket(*settings.http.listen)
+    try:  # before anything is made on disk
+        listening = open_socket(*settings.http.listen)
+    except ListenError as taken:
+        hint = "stop that process, or choose another address with --http or http.listen"
+        raise ListenError(taken.message, hint=hint) from taken
     code = 0
+    with listening:
+        folder = DataFolder(settings.data_dir)
+        folder.prepare(Disk())
+        folder.identity(Disk(), server_id=settings.server_id, server_uuid=settings.server_uuid)
+        if log_format == "auto":
+            log_format = "human" if sys.stderr.isatty() else "json"
+        arguments = ["--log-format", log_format, "--log-level", log_level]
+        supervisor = Supervisor(("receive", "serve"), arguments, encode_options(options))
 
-    async def body() -> None:
-        nonlocal code
-        site = StatusSite(lambda: collect(folder), supervisor.alive)
-        runner = web.AppRunner(site.application(), access_log=None)
-        await runner.setup()
-        await web.SockSite(runner, listening).start()
-        try:
-            code = await supervisor.run()
-        finally:
-            await runner.cleanup()
+        async def body() -> None:
+            nonlocal code
+            site = StatusSite(lambda: collect(folder), supervisor.alive)
+            runner = web.AppRunner(site.application(), access_log=None)
+            await runner.setup()
+            await web.SockSite(runner, listening).start()
+            get_logger(__name__).info("answering over HTTP", listen=str(Address(*listening.getsockname()[:2])))
+            try:
+                code = await supervisor.run()
+            finally:
+                await runner.cleanup()
 
-    run_until_signalled(body())
+        run_until_signalled(body())
     if code:
         click.get_current_context().exit(code)

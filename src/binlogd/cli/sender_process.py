@@ -32,52 +32,51 @@ def run_sender(settings: Settings) -> None:
     server = settings.server
     if not server.users:
         raise ConfigError("nobody may log in: server.users is empty", hint="add a [[server.users]] table")
-    listening = listen(*server.listen)
-    catalog = Catalog(folder)
-    service = Service(
-        folder=folder,
-        catalog=catalog,
-        identity=identity,
-        users={
-            user.name: User(
-                Account(
-                    user.name,
-                    password=user.password.get_secret_value() if user.password is not None else None,
-                    password_hash=(user.password_hash.get_secret_value() if user.password_hash is not None else None),
-                ),
-                Role(user.role.value),
-                user.allows,
-            )
-            for user in server.users
-        },
-        tls=tls_context(folder.path, disk, certificate=server.tls_cert, key=server.tls_key),
-        rsa_key=rsa_key(folder.path, disk),
-        require_tls=server.require_tls,
-        max_connections=server.max_connections,
-        port=server.listen.port,
-    )
-    started = time.monotonic()
+    with listen(*server.listen) as listening:
+        address = Address(server.listen.host, listening.getsockname()[1])  # the port we got, when 0 was asked for
+        catalog = Catalog(folder)
+        service = Service(
+            folder=folder,
+            catalog=catalog,
+            identity=identity,
+            users={
+                user.name: User(
+                    Account(
+                        user.name,
+                        password=user.password.get_secret_value() if user.password is not None else None,
+                        password_hash=(
+                            user.password_hash.get_secret_value() if user.password_hash is not None else None
+                        ),
+                    ),
+                    Role(user.role.value),
+                    user.allows,
+                )
+                for user in server.users
+            },
+            tls=tls_context(folder.path, disk, certificate=server.tls_cert, key=server.tls_key),
+            rsa_key=rsa_key(folder.path, disk),
+            require_tls=server.require_tls,
+            max_connections=server.max_connections,
+            port=address.port,
+        )
+        started = time.monotonic()
 
-    def snapshot() -> dict[str, Any]:
-        return {
-            "identity": {"server_id": identity.server_id, "server_uuid": identity.server_uuid},
-            "pid": os.getpid(),
-            "uptime_s": round(time.monotonic() - started, 3),
-            "listen": _text(server.listen),
-        } | service.snapshot()
+        def snapshot() -> dict[str, Any]:
+            return {
+                "identity": {"server_id": identity.server_id, "server_uuid": identity.server_uuid},
+                "pid": os.getpid(),
+                "uptime_s": round(time.monotonic() - started, 3),
+                "listen": str(address),
+            } | service.snapshot()
 
-    async def body() -> None:
-        control = ControlServer(folder.path / SENDER, snapshot)
-        await control.start()
-        log.info("serving", listen=_text(server.listen), server_id=identity.server_id)
-        try:
-            await Listener(service, listening, lambda: follow(folder.path / RECEIVER)).run()
-        finally:
-            await control.stop()
+        async def body() -> None:
+            control = ControlServer(folder.path / SENDER, snapshot)
+            await control.start()
+            log.info("serving", listen=str(address), server_id=identity.server_id)
+            try:
+                await Listener(service, listening, lambda: follow(folder.path / RECEIVER)).run()
+            finally:
+                await control.stop()
 
-    run_until_signalled(body())
+        run_until_signalled(body())
     log.info("sender stopped")
-
-
-def _text(address: Address) -> str:
-    return f"[{address.host}]:{address.port}" if ":" in address.host else f"{address.host}:{address.port}"

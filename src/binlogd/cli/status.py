@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -23,51 +24,57 @@ def command(as_json: bool, config: str | None, data_dir: str | None) -> None:
     if as_json:
         click.echo(json.dumps(status, indent=2))
     else:
-        _show(status)
+        for line in _lines(status):
+            click.echo(line)
 
 
-def _show(status: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
+def _lines(status: dict[str, Any]) -> Iterator[str]:
+    from binlogd.cli.tables import aligned, human_size, printable
 
-    from binlogd.units import format_size
-
-    console = Console(soft_wrap=True, highlight=False)
     source, store, server = status["source"], status["store"], status["server"]
-    facts = Table.grid(padding=(0, 2))
-    for name, text in (
-        ("source", _source(source)),
-        ("received", f"{source['file']}:{source['position']}" if source.get("file") else "nothing yet"),
-        ("published", f"{store['published']['file']}:{store['published']['position']}"),
-        ("gtid_executed", store["gtid_executed"] or "(none)"),
-        ("gtid_purged", store["gtid_purged"] or "(none)"),
-        ("store", f"{store['files']} files, {format_size(store['bytes'])}"),
-        ("listener", f"{server['state']} {server.get('listen', '')}"),
-    ):
-        facts.add_row(name, text)
-    console.print(facts)
+    published = store["published"]
+    free = f", {human_size(store['free_bytes'])} free" if store["free_bytes"] is not None else ""
+    yield from aligned(
+        [
+            ("source", _source(source)),
+            ("received", f"{source['file']}:{source['position']}" if source.get("file") else "nothing yet"),
+            ("published", f"{published['file']}:{published['position']}" if published["file"] else "nothing yet"),
+            ("gtid_executed", store["gtid_executed"] or "(none)"),
+            ("gtid_purged", store["gtid_purged"] or "(none)"),
+            ("store", f"{_count(store['files'], 'file')}, {human_size(store['bytes'])}{free}"),
+            ("listener", f"{server['state']} {server.get('listen', '')}".rstrip()),
+        ]
+    )
     if status["replicas"]:
-        table = Table("replica", "server_id", "mode", "file", "position", "behind", box=None, padding=(0, 2))
-        for replica in status["replicas"]:
-            table.add_row(
+        yield ""
+        header = ("replica", "server_id", "mode", "file", "position", "behind")
+        rows = [
+            (
                 f"{replica['host']}:{replica['port']}",
                 str(replica["server_id"]),
                 replica["mode"],
                 replica["file"],
                 str(replica["position"]),
-                f"{format_size(replica['lag_bytes'])}, {replica['lag_seconds']} s",
+                f"{human_size(replica['lag_bytes'])}, {replica['lag_seconds']} s",
             )
-        console.print(table)
+            for replica in status["replicas"]
+        ]
+        yield from aligned([header, *rows], right=frozenset({1, 4}))
+    if status["alarms"]:
+        yield ""
     for alarm in status["alarms"]:
         hint = f" — {alarm['hint']}" if alarm["hint"] else ""
-        console.print(f"{alarm['severity'].upper()} {alarm['code']}: {alarm['message']}{hint}", markup=False)
+        yield printable(f"{alarm['severity'].upper()} {alarm['code']}: {alarm['message']}{hint}")
 
 
 def _source(source: dict[str, Any]) -> str:
     if "host" not in source:
-        return source["state"]  # type: ignore[no-any-return]
-    semi_sync = "semi-sync" if source["semi_sync"] else "asynchronous"
+        return str(source["state"])
     text = f"{source['state']} {source['host']}:{source['port']}"
     if source["state"] == "streaming":
-        return f"{text} {source['server_version']} {semi_sync}"
+        return f"{text} {source['server_version']} {'semi-sync' if source['semi_sync'] else 'asynchronous'}"
     return f"{text} {source['last_error'] or ''}".rstrip()
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

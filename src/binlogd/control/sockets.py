@@ -17,11 +17,12 @@ import json
 import os
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from binlogd.logs import get_logger
 from binlogd.store.publication import Publication
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ MAX_REPLY = 256 * 1024 * 1024  # bytes: two GTID sets of a million intervals eac
 ASK_TIMEOUT = 5.0  # seconds for a status: a snapshot is ready at once, or the process is in trouble
 
 Snapshot = Callable[[], dict[str, Any]]
+
+log = get_logger(__name__)
 
 
 @contextmanager
@@ -90,20 +93,35 @@ class ControlServer:
         self._snapshot = snapshot
         self._board = board
         self._server: asyncio.Server | None = None
+        self._inode = 0  # of our socket file
         self._conversations: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        """Listen; a socket file that a dead process left is replaced."""
+        """Listen; a socket file that a dead process left is replaced.
+
+        One that a living process listens on stays: a second sender of a store serves without one, and the status
+        shows the first. (Receivers exclude each other by the store's lock.)
+        """
         if self._board is not None:
             self._board.attach()
         with reachable(self._path) as path:
+            if _listened_on(path):
+                log.warning(
+                    "another process of this kind is at this store; the status shows that one", socket=str(self._path)
+                )
+                return
             with suppress(FileNotFoundError):
                 os.unlink(path)
             listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            listening.bind(path)
-            os.chmod(path, 0o600)
-        listening.setblocking(False)
-        self._server = await asyncio.start_unix_server(self._accept, sock=listening, limit=MAX_REQUEST)
+            try:
+                listening.bind(path)
+                os.chmod(path, 0o600)
+                self._inode = os.stat(path).st_ino
+                listening.setblocking(False)
+                self._server = await asyncio.start_unix_server(self._accept, sock=listening, limit=MAX_REQUEST)
+            except BaseException:
+                listening.close()
+                raise
 
     async def stop(self) -> None:
         """Stop listening and end the conversations."""
@@ -112,8 +130,9 @@ class ControlServer:
         for task in list(self._conversations):
             task.cancel()
         await asyncio.gather(*self._conversations, return_exceptions=True)
-        with suppress(OSError):
-            os.unlink(self._path)
+        with suppress(OSError), reachable(self._path) as path:
+            if self._inode and os.stat(path).st_ino == self._inode:
+                os.unlink(path)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -129,16 +148,50 @@ class ControlServer:
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while line := await reader.readline():
-            asked = json.loads(line).get("ask")
+            question = json.loads(line)
+            asked = question.get("ask") if isinstance(question, dict) else question
             if asked == "status":
                 await _say(writer, self._snapshot())
             elif asked == "publications" and self._board is not None:
-                publication = self._board.current
-                while True:
-                    await _say(writer, publication.encode())
-                    publication = await self._board.changed(publication)
+                await _while_there(reader, self._publish(self._board, writer))
+                return
             else:
                 await _say(writer, {"error": f"unknown question {asked!r}"})
+
+    @staticmethod
+    async def _publish(board: Board, writer: asyncio.StreamWriter) -> None:
+        publication = board.current
+        while True:
+            await _say(writer, publication.encode())
+            publication = await board.changed(publication)
+
+
+async def _while_there(reader: asyncio.StreamReader, telling: Coroutine[Any, Any, None]) -> None:
+    """Run ``telling`` until it ends or the follower is gone.
+
+    A follower says nothing more, so that the end of its words is its end. Without looking, followers that left a
+    quiet receiver would add up to its limit of open files.
+    """
+    tasks = (asyncio.create_task(telling), asyncio.create_task(reader.read(1)))
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _listened_on(path: str) -> bool:
+    """Whether a process listens on a socket file."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+        except BlockingIOError:
+            return True  # it listens, and has more to answer than its backlog holds
+        except OSError:
+            return False
+        return True
 
 
 async def _say(writer: asyncio.StreamWriter, data: dict[str, Any]) -> None:

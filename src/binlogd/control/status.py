@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from binlogd import __version__
@@ -49,34 +51,29 @@ def collect(folder: DataFolder) -> dict[str, Any]:
         "server": _server(sender),
         "replicas": _replicas(sender, source),
         "archive": None,
-        "alarms": [asdict(alarm) for alarm in alarms(receiver, sender)],
+        "alarms": [asdict(alarm) for alarm in alarms(receiver, sender, store["error"])],
     }
 
 
 def store_status(folder: DataFolder, receiver: dict[str, Any] | None) -> dict[str, Any]:
-    """The ``store`` section."""
+    """The ``store`` section. What cannot be read is missing from it, and ``error`` says why."""
     files = size = 0
-    oldest_time = None
-    oldest = True
-    for timeline in folder.timelines():
-        names = timeline.binlogs()
-        for name in names:
-            files += 1
-            size += (timeline.path / name).stat().st_size
-        if oldest and names:
-            oldest = False
-            if files > 1:
-                oldest_time = read_file(timeline, names[0], finished=True).summary.first_time or None
+    oldest_time = error = space = None
     publication = NOTHING
-    error = None
-    if receiver is not None:
-        publication = Publication.decode(receiver["publication"])
-    else:
-        try:
+    try:
+        listing = [(timeline, name) for timeline in folder.timelines() for name in timeline.binlogs()]
+        files = len(listing)
+        size = sum(_size(timeline.path / name) for timeline, name in listing)
+        if receiver is not None:
+            publication = Publication.decode(receiver["publication"])
+        else:
             publication = publication_of(read_store(folder))
-        except BinlogdError as bad:
-            error = str(bad)
-    space = os.statvfs(folder.path) if folder.path.exists() else None
+        if files > 1:
+            oldest_time = read_file(*listing[0], finished=True).summary.first_time or None
+    except BinlogdError as bad:
+        error = str(bad)
+    with suppress(OSError):  # no folder yet
+        space = os.statvfs(folder.path)
     return {
         "timeline": publication.timeline or None,
         "published": {"file": publication.file, "position": publication.position},
@@ -90,9 +87,19 @@ def store_status(folder: DataFolder, receiver: dict[str, Any] | None) -> dict[st
     }
 
 
-def alarms(receiver: dict[str, Any] | None, sender: dict[str, Any] | None) -> list[Alarm]:
+def _size(path: Path) -> int:
+    with suppress(FileNotFoundError):  # removed since it was listed
+        return path.stat().st_size
+    return 0
+
+
+def alarms(
+    receiver: dict[str, Any] | None, sender: dict[str, Any] | None, store_error: str | None = None
+) -> list[Alarm]:
     """What is wrong now."""
     found = []
+    if store_error is not None:
+        found.append(Alarm("critical", "store_unreadable", None, store_error, ""))
     if receiver is None:
         found.append(Alarm("critical", "receiver_down", None, "no receiver runs on this store", "start binlogd run"))
     else:

@@ -1,8 +1,9 @@
 """``binlogd run``: starts the receiver and the sender as processes of their own, and starts them again.
 
-What a child's end means is decided by ``decide``, a pure function. A child that fails on its very first start because
-of its configuration, its address or its store ends everything with its exit code: somebody is watching, and has
-read its one-line error. Later the same failure is waited out, with a growing pause: what still works goes on working.
+What a child's end means is decided by ``decide``, a pure function. A child that fails soon after its very first start
+because of its configuration, its address, its source or its store ends everything with its exit code: somebody is
+watching, and has read its one-line error. Later the same failure is waited out, with a growing pause: what still works
+goes on working.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ PAUSE_SHORTEST = 0.5  # seconds before a child that died is started again
 PAUSE_LONGEST = 30.0
 STEADY = 30.0  # seconds of running after which the next pause is the shortest again
 STOP_TIMEOUT = 15.0  # seconds a child has to stop in order before it is killed
+CANNOT_START = 71  # exit code of a child that could not even be started (sysexits.h: EX_OSERR)
 
 log = get_logger(__name__)
 
@@ -43,10 +45,10 @@ def decide(*, code: int, starts: int, lasted: float, pause: float) -> Restart | 
 
     ``lasted`` is how long it ran and ``pause`` the pause before it, both seconds.
     """
-    if starts == 1 and code in (2, 3, 4):
-        return End(code)
     if lasted >= STEADY:
         return Restart(PAUSE_SHORTEST)
+    if starts == 1 and code in (2, 3, 4):
+        return End(code)
     return Restart(min(max(pause * 2, PAUSE_SHORTEST), PAUSE_LONGEST))
 
 
@@ -64,6 +66,8 @@ class Supervisor:
         """Until a child's end must end everything; its exit code."""
         self._code = asyncio.get_running_loop().create_future()
         keepers = [asyncio.create_task(self._keep(name)) for name in self._names]
+        for keeper in keepers:
+            keeper.add_done_callback(self._kept)
         try:
             return await self._code
         finally:
@@ -76,11 +80,31 @@ class Supervisor:
         """Which children run now."""
         return {name: name in self._children and self._children[name].returncode is None for name in self._names}
 
+    def _kept(self, keeper: asyncio.Task[None]) -> None:
+        """A keeper that fails is a bug, and must not leave its child unkept unnoticed."""
+        assert self._code is not None
+        if not keeper.cancelled() and (bug := keeper.exception()) is not None and not self._code.done():
+            self._code.set_exception(bug)
+
     async def _keep(self, name: str) -> None:
         starts, pause = 0, 0.0
         while True:
             starts += 1
             began = time.monotonic()
+            code = await self._once(name)
+            verdict = decide(code=code, starts=starts, lasted=time.monotonic() - began, pause=pause)
+            if isinstance(verdict, End):
+                assert self._code is not None
+                if not self._code.done():
+                    self._code.set_result(verdict.code)
+                return
+            pause = verdict.pause
+            log.error("a process ended and is started again", process=name, exit=_words(code), restart_in=pause)
+            await asyncio.sleep(pause)
+
+    async def _once(self, name: str) -> int:
+        """Run a child to its end; its exit code."""
+        try:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
@@ -91,20 +115,14 @@ class Supervisor:
                 stdin=asyncio.subprocess.PIPE,
                 start_new_session=True,  # Ctrl-C reaches us alone; we stop the children in order
             )
-            self._children[name] = process
-            assert process.stdin is not None
-            process.stdin.write(self._options)
-            process.stdin.close()
-            code = await process.wait()
-            verdict = decide(code=code, starts=starts, lasted=time.monotonic() - began, pause=pause)
-            if isinstance(verdict, End):
-                assert self._code is not None
-                if not self._code.done():
-                    self._code.set_result(verdict.code)
-                return
-            pause = verdict.pause
-            log.error("a process ended and is started again", process=name, exit=_words(code), restart_in=pause)
-            await asyncio.sleep(pause)
+        except OSError as bad:
+            log.error("a process cannot be started", process=name, error=bad.strerror)
+            return CANNOT_START
+        self._children[name] = process
+        assert process.stdin is not None
+        process.stdin.write(self._options)
+        process.stdin.close()
+        return await process.wait()
 
     async def _stop(self, name: str) -> None:
         process = self._children.get(name)
@@ -122,4 +140,4 @@ class Supervisor:
 def _words(code: int) -> str:
     if code >= 0:
         return f"exit code {code}"
-    return f"signal {signal.Signals(-code).name}"
+    return f"signal {-code}, {signal.strsignal(-code)}"

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from binlogd.errors import BinlogdError, ConfigError, PeerError, ServerError, SourceRefused, Unreachable
 from binlogd.logs import get_logger
+from binlogd.receiver.inquiry import grant, quoted
 from binlogd.receiver.link import Stopped, Wake
 from binlogd.receiver.plan import StoreFacts, plan_start, timeline_name
 from binlogd.receiver.progress import Progress, State
@@ -31,9 +32,11 @@ BACKOFF_SHORTEST = 0.1  # seconds: a source that restarts is back at once
 BACKOFF_LONGEST = 5.0  # below rpl_semi_sync_source_timeout's default of 10 s
 STEADY = 10.0  # seconds of streaming after which the next pause is the shortest again
 
+ACCESS_DENIED = 1045  # user or password; from a statement: a privilege
+
 FATAL_CODES = frozenset({
     1044,  # access denied to database
-    1045,  # access denied: user or password
+    ACCESS_DENIED,
     1130,  # host not allowed
     1142,  # command denied
     1227,  # a privilege is missing
@@ -146,7 +149,18 @@ class Receiver:
         session = Session(options, self._identity, self._wake)
         try:
             session.connect()
-            facts = session.prepare()
+            try:
+                facts = session.prepare()
+            except ServerError as refused:
+                if refused.code == ACCESS_DENIED:
+                    # Logged in we are: this is how COM_REGISTER_SLAVE says that a privilege is missing.
+                    account = str(session.ask("SELECT CURRENT_USER()").rows[0][0])
+                    raise SourceRefused(
+                        f"the source refused: its user {quoted(account)} lacks REPLICATION SLAVE",
+                        hint=f"run at the source: {grant(account)}",
+                        code=refused.code,
+                    ) from refused
+                raise
             self._reached = True
             progress.server_uuid = facts.server_uuid
             progress.server_version = facts.server_version
@@ -208,7 +222,6 @@ class Receiver:
         """The error to end with when ``trouble`` will not pass by itself."""
         if isinstance(trouble, SourceRefused):
             return trouble
-        user = f"'{self._options.user}'@'%'"
         if isinstance(trouble, Unreachable):
             if trouble.code == 2005 and not self._reached:
                 return ConfigError(trouble.message, hint=trouble.hint)
@@ -216,10 +229,10 @@ class Receiver:
         if not isinstance(trouble, ServerError) or trouble.code not in FATAL_CODES:
             return None
         message, hint = f"the source refused: {trouble.message} (error {trouble.code})", trouble.hint
-        if trouble.code == 1045:
+        if trouble.code == ACCESS_DENIED:
             hint = hint or "check source.user and its password"
         elif trouble.code in (1227, 1142):
-            hint = hint or f"run at the source: GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO {user}"
+            hint = hint or f"run at the source: {grant(f'{self._options.user}@%')}"
         elif "purged" in trouble.message or "Could not find first log file" in trouble.message:
             hint = (
                 "transactions are missing between the store and what the source still has; keep this store for its"

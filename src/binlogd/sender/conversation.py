@@ -121,8 +121,7 @@ class Conversation:
         while wire.state not in (ServerState.READY, ServerState.CLOSED):
             if wire.state is ServerState.WANT_TLS:
                 assert self._service.tls is not None
-                wire.remainder()  # nothing: only what was wanted has been read
-                await channel.start_tls(self._service.tls, LOGIN_TIMEOUT)
+                await channel.start_tls(self._service.tls, wire.remainder())
                 wire.tls_established()
                 continue
             data = await channel.receive(wire.wanted)

@@ -31,13 +31,16 @@ MAX_SUMMARY = 64 * 1024 * 1024  # bytes of the first line: two GTID sets of a mi
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What one binary log holds. Sizes are bytes, times seconds since the epoch (0: no event has one)."""
+    """What one binary log holds. Sizes are bytes, times seconds since the epoch (0: no event has one).
+
+    ``previous`` is None when the file has no PREVIOUS_GTIDS (yet): an empty set would claim that nothing is before it.
+    """
 
     name: str
     size: int
     first_time: int
     last_time: int
-    previous: GtidSet
+    previous: GtidSet | None
     added: GtidSet
     transactions: int
     checksum: int  # the algorithm: 0 none, 1 CRC32
@@ -57,7 +60,7 @@ def write_index(disk: Disk, folder: Path, summary: Summary, marks: list[Mark]) -
         "size": summary.size,
         "first_time": summary.first_time,
         "last_time": summary.last_time,
-        "previous": summary.previous.compact(),
+        "previous": None if summary.previous is None else summary.previous.compact(),
         "added": summary.added.compact(),
         "transactions": summary.transactions,
         "checksum": summary.checksum,
@@ -80,13 +83,13 @@ def read_summary(binlog: Path, size: int) -> Summary | None:
             size=size,
             first_time=int(head["first_time"]),
             last_time=int(head["last_time"]),
-            previous=GtidSet.parse(head["previous"]),
+            previous=None if head["previous"] is None else GtidSet.parse(head["previous"]),
             added=GtidSet.parse(head["added"]),
             transactions=int(head["transactions"]),
             checksum=int(head["checksum"]),
             server_version=str(head["server_version"]),
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return None  # derivable: a reader walks the file, the receiver writes it again
 
 

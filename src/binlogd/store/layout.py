@@ -25,12 +25,13 @@ from configparser import Error as ConfigParserError
 from dataclasses import dataclass
 from pathlib import Path
 
-from binlogd.errors import StoreDamaged
+from binlogd.errors import SourceRefused, StoreDamaged
 from binlogd.store.disk import Disk, explained
 
 _TIMELINE = re.compile(r"(\d{4,})-([0-9a-zA-Z][0-9a-zA-Z-]*)")
 _BINLOG = re.compile(r"(?!\.)([^/\0]+)\.(\d{6,})")
 MAX_NAME = 255  # bytes of a file name: what file systems take
+MAX_SERVER_ID = 2**32 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +54,21 @@ class Timeline:
         """The names of its binary logs in the order of their numbers."""
         with explained("list", self.path):
             names = [entry.name for entry in os.scandir(self.path)]
-        return sorted((name for name in names if is_binlog_name(name)), key=binlog_number)
+        return sorted((name for name in names if is_binlog_name(name)), key=lambda name: (binlog_number(name), name))
 
     def temporaries(self) -> list[Path]:
         """Unfinished files that a crash left."""
         with explained("list", self.path):
-            return [self.path / entry.name for entry in os.scandir(self.path) if entry.name.startswith(".")]
+            return [
+                self.path / entry.name
+                for entry in os.scandir(self.path)
+                if entry.name.startswith(".") and entry.is_file(follow_symlinks=False)
+            ]
 
 
 def is_binlog_name(name: str) -> bool:
     """Whether this is a name that mysqld gives a binary log, and safe as a file name of ours."""
-    return len(name.encode()) <= MAX_NAME - 16 and _BINLOG.fullmatch(name) is not None
+    return len(name.encode(errors="surrogateescape")) <= MAX_NAME - 16 and _BINLOG.fullmatch(name) is not None
 
 
 def binlog_number(name: str) -> int:
@@ -117,7 +122,13 @@ class DataFolder:
     def new_timeline(self, disk: Disk, source_uuid: str) -> Timeline:
         """A folder for another source's history, after all that are there."""
         number = max((timeline.number for timeline in self.timelines()), default=0) + 1
-        path = self.binlogs / f"{number:04d}-{source_uuid}"
+        name = f"{number:04d}-{source_uuid}"
+        if not _TIMELINE.fullmatch(name):
+            raise SourceRefused(
+                f"the source calls itself {source_uuid[:80]!r}, which is no server_uuid",
+                hint="check server_uuid in the source's auto.cnf",
+            )
+        path = self.binlogs / name
         with explained("make", path):
             disk.make_folder(path)
         return Timeline(number, source_uuid, path)
@@ -127,7 +138,7 @@ class DataFolder:
         kept = self._read_auto_cnf()
         identity = Identity(
             server_uuid=server_uuid or (kept.server_uuid if kept else str(uuid.uuid4())),
-            server_id=server_id or (kept.server_id if kept else 1 + secrets.randbelow(2**32 - 2)),
+            server_id=server_id or (kept.server_id if kept else 1 + secrets.randbelow(MAX_SERVER_ID)),
         )
         if identity != kept:
             with explained("write", self.auto_cnf):
@@ -144,7 +155,10 @@ class DataFolder:
         try:
             with explained("read", self.auto_cnf):
                 parser.read_string(self.auto_cnf.read_text())
-            return Identity(str(uuid.UUID(parser["auto"]["server-uuid"])), parser.getint("auto", "server-id"))
+            server_id = parser.getint("auto", "server-id")
+            if not 0 < server_id <= MAX_SERVER_ID:
+                raise ValueError(server_id)
+            return Identity(str(uuid.UUID(parser["auto"]["server-uuid"])), server_id)
         except (ConfigParserError, KeyError, ValueError) as bad:
             raise StoreDamaged(
                 f"{self.auto_cnf} does not hold a server-uuid and a server-id under [auto]",

@@ -18,10 +18,17 @@ class StoreLock:
         with explained("open", path):
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
         try:
+            with explained("lock", path):
+                self._take(path)
+        except BaseException:
+            os.close(self._descriptor)
+            raise
+
+    def _take(self, path: Path) -> None:
+        try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             owner = os.read(self._descriptor, 20).decode("ascii", "replace").strip()
-            os.close(self._descriptor)
             raise StoreInUse(
                 f"another receiver{f' (pid {owner})' if owner else ''} owns the store at {path.parent}",
                 hint="stop it first, or give this one another --data-dir; reading a store needs no lock",

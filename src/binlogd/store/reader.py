@@ -19,7 +19,7 @@ from pathlib import Path
 from binlogd.binlog.events import FormatDescription
 from binlogd.binlog.gtid import GtidSet
 from binlogd.binlog.gtid_events import PreviousGtids
-from binlogd.binlog.header import BINLOG_MAGIC, ChecksumAlgorithm, EventType, Header
+from binlogd.binlog.header import BINLOG_MAGIC, CRC_LENGTH, ChecksumAlgorithm, EventType, Header, checksum
 from binlogd.binlog.walk import HEADER_LENGTH, MAX_EVENT, Walk
 from binlogd.errors import EventError, StoreDamaged
 from binlogd.store.disk import explained
@@ -27,6 +27,7 @@ from binlogd.store.index import Summary, read_summary
 from binlogd.store.layout import DataFolder, Timeline
 from binlogd.store.publication import NOTHING, Publication
 
+FIRST_EVENT = len(BINLOG_MAGIC)  # its offset
 BLOCK = 1024 * 1024  # bytes read at a time: large enough for the disk, small enough for memory
 
 Progress = Callable[[int, int], None]  # (bytes done, bytes in all)
@@ -34,7 +35,10 @@ Progress = Callable[[int, int], None]  # (bytes done, bytes in all)
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """How a file begins. ``events`` is the offset behind FORMAT_DESCRIPTION and PREVIOUS_GTIDS."""
+    """How a file begins. ``events`` is the offset behind FORMAT_DESCRIPTION and PREVIOUS_GTIDS.
+
+    ``previous`` is None when there is no such event, or not a whole and sound one: no claim at all.
+    """
 
     format: bytes
     server_version: str
@@ -65,7 +69,7 @@ class Contents:
             size=size,
             first_time=self.walk.first_time,
             last_time=self.walk.last_time,
-            previous=self.head.previous or GtidSet(),
+            previous=self.head.previous,
             added=self.added,
             transactions=self.walk.transactions,
             checksum=self.head.algorithm,
@@ -86,6 +90,20 @@ def _event_at(descriptor: int, offset: int, end: int) -> bytes | None:
     return os.pread(descriptor, length, offset)
 
 
+def _previous_at(descriptor: int, offset: int, end: int, algorithm: ChecksumAlgorithm) -> bytes | None:
+    """The PREVIOUS_GTIDS event at ``offset``; None when something else is there, be it what a power loss left."""
+    header = os.pread(descriptor, HEADER_LENGTH, offset)
+    length = int.from_bytes(header[9:13], "little")
+    if header[4:5] != bytes((EventType.PREVIOUS_GTIDS,)) or not HEADER_LENGTH + CRC_LENGTH <= length <= MAX_EVENT:
+        return None
+    event = os.pread(descriptor, length, offset) if offset + length <= end else b""
+    if len(event) < length:
+        return None
+    if algorithm.length and checksum(memoryview(event)[:-CRC_LENGTH]) != int.from_bytes(event[-CRC_LENGTH:], "little"):
+        return None
+    return event
+
+
 def read_head(descriptor: int, end: int) -> Head | None:
     """The head of a file of which ``end`` bytes count; None while it is too short to have one.
 
@@ -94,19 +112,17 @@ def read_head(descriptor: int, end: int) -> Head | None:
     magic = os.pread(descriptor, 4, 0)
     if magic != BINLOG_MAGIC[: len(magic)]:
         raise EventError("the file does not begin like a binary log")
-    event = _event_at(descriptor, 4, end)
+    event = _event_at(descriptor, FIRST_EVENT, end)
     if event is None:
         return None
     described = FormatDescription.decode(event)
     algorithm = described.algorithm
     previous = None
-    events = 4 + len(event)
-    second = os.pread(descriptor, HEADER_LENGTH, events)
-    if len(second) == HEADER_LENGTH and Header.decode(second).type == EventType.PREVIOUS_GTIDS:
-        whole = _event_at(descriptor, events, end)
-        if whole is not None:
-            previous = PreviousGtids.decode(whole, algorithm.length).gtids
-            events += len(whole)
+    events = FIRST_EVENT + len(event)
+    second = _previous_at(descriptor, events, end, algorithm)
+    if second is not None:
+        previous = PreviousGtids.decode(second, algorithm.length).gtids
+        events += len(second)
     return Head(event, described.server_version, algorithm, previous, events)
 
 
@@ -141,7 +157,7 @@ def read_contents(path: Path, end: int | None = None, progress: Progress | None 
             head = read_head(descriptor, size)
             if head is None:
                 return None
-            walk = Walk(position=4, checksum=head.algorithm.length)
+            walk = Walk(position=FIRST_EVENT, checksum=head.algorithm.length)
             torn = ""
             try:
                 walk_file(descriptor, walk, size, progress)
@@ -212,8 +228,8 @@ def publication_of(files: list[StoredFile]) -> Publication:
     executed = GtidSet()
     purged = GtidSet()
     for file in files:
-        missing = file.summary.previous - executed
-        if missing:
+        previous = file.summary.previous
+        if previous is not None and (missing := previous - executed):
             purged |= missing
             executed |= missing
         executed |= file.summary.added

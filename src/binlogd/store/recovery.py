@@ -14,8 +14,8 @@ from binlogd.errors import EventError, StoreDamaged
 from binlogd.store.disk import Disk, explained
 from binlogd.store.index import read_summary, write_file_list, write_index
 from binlogd.store.layout import DataFolder, Timeline
-from binlogd.store.publication import NOTHING, Publication
-from binlogd.store.reader import Contents, Progress, StoredFile, publication_of, read_contents
+from binlogd.store.publication import Publication
+from binlogd.store.reader import FIRST_EVENT, Contents, Progress, StoredFile, publication_of, read_contents
 from binlogd.store.writer import Writer
 
 
@@ -37,6 +37,10 @@ class Recovered:
 def recover(folder: DataFolder, disk: Disk, progress: Progress | None = None) -> Recovered:
     """Mend the store; the caller holds its lock."""
     timelines = folder.timelines()
+    if timelines:
+        with explained("sync", folder.binlogs):  # whoever made the folders may have died before he did
+            disk.sync_folder(folder.path)
+            disk.sync_folder(folder.binlogs)
     for timeline in timelines:
         for path in timeline.temporaries():
             with explained("remove", path):
@@ -44,25 +48,18 @@ def recover(folder: DataFolder, disk: Disk, progress: Progress | None = None) ->
     files: list[StoredFile] = []
     tail: Contents | None = None
     dropped, reason = 0, ""
+    listing = [(timeline, name) for timeline in timelines for name in timeline.binlogs()]
+    for number, (timeline, name) in enumerate(listing, 1):
+        if number == len(listing):
+            contents, dropped, reason = _recover_tail(timeline, name, disk, progress)
+            size = contents.walk.transaction_end
+            files.append(StoredFile(timeline, name, size, contents.summary(name, size), False))
+            tail = contents if timeline is timelines[-1] else None  # else the newest timeline has no file yet
+        else:
+            files.append(_finished(timeline, name, disk, progress))
     for timeline in timelines:
-        names = timeline.binlogs()
-        newest = timeline is timelines[-1]
-        for name in names:
-            if newest and name == names[-1]:
-                tail, dropped, reason = _recover_tail(timeline, name, disk, progress)
-                size = tail.walk.transaction_end
-                files.append(StoredFile(timeline, name, size, tail.summary(name, size), False))
-            else:
-                files.append(_finished(timeline, name, disk, progress))
-        if names:
-            write_file_list(disk, timeline)
-    return Recovered(
-        publication_of(files) if files else NOTHING,
-        timelines[-1] if timelines else None,
-        tail,
-        dropped,
-        reason,
-    )
+        write_file_list(disk, timeline)
+    return Recovered(publication_of(files), timelines[-1] if timelines else None, tail, dropped, reason)
 
 
 def _recover_tail(timeline: Timeline, name: str, disk: Disk, progress: Progress | None) -> tuple[Contents, int, str]:
@@ -76,6 +73,11 @@ def _recover_tail(timeline: Timeline, name: str, disk: Disk, progress: Progress 
     if contents is None:
         raise StoreDamaged(f"{path} ends before its first event", hint="move the file away: it will be fetched again")
     end = contents.walk.transaction_end
+    if end < FIRST_EVENT + len(contents.head.format):
+        raise StoreDamaged(
+            f"{path}: {contents.torn}; that event was durable before anything behind it",
+            hint="the disk lost what it held: move the file away, keep it, and it will be fetched again",
+        )
     writer = Writer(disk, timeline)
     writer.open(name, end)
     writer.cut(end)

@@ -15,7 +15,7 @@ from binlogd.store.disk import Disk
 from binlogd.store.index import Summary
 from binlogd.store.layout import Timeline
 from binlogd.store.publication import Publication
-from binlogd.store.reader import Contents
+from binlogd.store.reader import FIRST_EVENT, Contents
 from binlogd.store.writer import Writer
 
 
@@ -44,13 +44,14 @@ class Tail:
         self._earlier = 0  # transactions in files finished since we began
         self._found = 0  # transactions that were in the file when we began
         if contents is not None:
-            self._writer.open(publication.file, publication.position)
             self.walk = contents.walk
             self.walk.rewind()
+            self._writer.open(publication.file, self.walk.position)
             self._algorithm = contents.head.algorithm
             self._server_version = contents.head.server_version
             self._previous = contents.head.previous
-            self._head_read = True
+            self._head_end = FIRST_EVENT + len(contents.head.format)
+            self._head_read = self.walk.position > self._head_end
             self._added = contents.added
             self._take_marks()
             self._found = contents.walk.transactions
@@ -71,7 +72,11 @@ class Tail:
         return self._earlier + (self.walk.transactions if self.walk else 0) - self._found
 
     def start(self, name: str, event: bytes, described: FormatDescription) -> Walk:
-        """A new file begins with this FORMAT_DESCRIPTION event. Never in the place of one that is stored."""
+        """A new file begins with this FORMAT_DESCRIPTION event. Never in the place of one that is stored.
+
+        The file before it is finished, but not before all that can be wrong with the event was looked at: until then
+        a reconnect goes on where that file ends.
+        """
         if (self.timeline.path / name).exists():
             raise SourceRefused(
                 f"the source begins {name} again, which the store already holds: it was reset or restored",
@@ -82,8 +87,9 @@ class Tail:
                 f"the source is {described.server_version}: its binary log knows no checksums",
                 hint="binlogd follows MySQL 5.6 and newer, and MariaDB 10 and newer",
             )
-        walk = Walk(position=4, checksum=described.algorithm.length)
+        walk = Walk(position=FIRST_EVENT, checksum=described.algorithm.length)
         walk.whole(event, 0, len(event))
+        self.finish()
         self._writer.start(name, event)
         self.walk = walk
         self._algorithm = described.algorithm
@@ -113,7 +119,7 @@ class Tail:
                 size=walk.position,
                 first_time=walk.first_time,
                 last_time=walk.last_time,
-                previous=self._previous or GtidSet(),
+                previous=self._previous,
                 added=self._added,
                 transactions=walk.transactions,
                 checksum=self._algorithm,
@@ -128,7 +134,8 @@ class Tail:
         """The publication of all that is synced, when it is a newer one."""
         walk, old = self.walk, self.publication
         assert walk is not None
-        if (old.file, old.position) == (self.name, walk.transaction_end):
+        place = (self.timeline.number, self.name, walk.transaction_end)
+        if (old.timeline, old.file, old.position) == place:
             return None
         executed, purged = old.executed, old.purged
         if not self._head_read and walk.transaction_end > self._head_end:

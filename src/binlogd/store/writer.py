@@ -19,6 +19,7 @@ from pathlib import Path
 from binlogd.binlog.gtid import GtidSet
 from binlogd.binlog.header import BINLOG_MAGIC
 from binlogd.binlog.walk import Mark
+from binlogd.errors import StoreDamaged
 from binlogd.store.disk import Disk, explained
 from binlogd.store.index import Summary, index_path, write_file_list, write_index
 from binlogd.store.layout import Timeline
@@ -98,7 +99,12 @@ class Writer:
         self._dirty = False
 
     def cut(self, position: int) -> None:
-        """Drop everything behind ``position``, durably."""
+        """Drop everything behind ``position``, durably. A file never grows by this: it would grow by zeros."""
+        if position > self.size:
+            raise StoreDamaged(
+                f"{self.path} has {self.size} bytes; it should have {position}",
+                hint="nothing but binlogd may change files in the data folder; a new start goes on from what is there",
+            )
         with explained("cut", self.path):
             if self.size != position:
                 self._disk.truncate(self._descriptor, position)

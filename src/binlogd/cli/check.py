@@ -1,0 +1,333 @@
+"""``binlogd check``: configuration, data folder, addresses and the source, each line ok, warn or fail with a hint.
+
+It changes nothing and disturbs nobody, so that it can run beside a working binlogd, from cron, by anyone who may read
+the configuration: no file or folder is made, an address is bound and not listened on, the store's lock is tried and at
+once let go, and the source is asked with SELECT and SHOW alone. What a running binlogd holds itself (the lock, its two
+addresses) is ok, and it is asked where the store ends rather than its files.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import ipaddress
+import os
+import socket
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from binlogd.cli.check_report import Line, Status, fail, ok, report, warn
+from binlogd.cli.options import json_option, settings_options
+
+if TYPE_CHECKING:
+    from binlogd.config import Address, Settings
+    from binlogd.receiver.inspection import Ours
+    from binlogd.store.layout import DataFolder, Identity
+
+LITTLE_SPACE = 2 * 1024**3  # bytes; two binary logs of max_binlog_size's default: hours on a busy source
+HTTP_TIMEOUT = 2.0  # seconds for our own page, on this machine, to answer
+MAX_STATUS = 64 * 1024 * 1024  # bytes of its answer
+
+
+@click.command(short_help="Check configuration, data folder and source.")
+@settings_options
+@json_option
+def command(
+    config: str | None, source: str | None, listen: str | None, data_dir: str | None, http: str | None, as_json: bool
+) -> int:
+    """Check the configuration, the data folder, the addresses, and the source's settings and grants.
+
+    Each line is ok, warn or fail, with what to do. Exit code 1 when a line fails. Safe beside a running binlogd.
+    """
+    from binlogd.config import find_config, load_settings
+    from binlogd.errors import ConfigError
+
+    lines: list[Line] = []
+    try:
+        settings = load_settings(config, source=source, listen=listen, data_dir=data_dir, http=http)
+    except ConfigError as bad:
+        lines.append(fail("configuration", bad.message, bad.hint))
+    else:
+        file = find_config(config, os.environ)
+        lines.append(ok("configuration", str(file) if file else "complete without a file"))
+        lines += _checks(settings)
+    return report(lines, as_json=as_json)
+
+
+def _checks(settings: Settings) -> Iterator[Line]:
+    from binlogd.control.sockets import RECEIVER, SENDER, ask_status
+    from binlogd.store.layout import DataFolder
+
+    folder = DataFolder(settings.data_dir)
+    receiver = ask_status(folder.path / RECEIVER)
+    sender = ask_status(folder.path / SENDER)
+    yield from _folder(folder.path)
+    yield from _lock(folder, receiver)
+    identity, ours, lines = _store(settings, folder, receiver)
+    yield from lines
+    yield _listener(settings.server.listen, sender)
+    yield _http(settings.http.listen, identity)
+    yield from _source(settings, ours)
+
+
+# ------------------------------------------------------------------------------------------------- the data folder
+
+
+def _folder(path: Path) -> Iterator[Line]:
+    subject = "data_dir"
+    try:
+        there = path.stat()
+    except FileNotFoundError:
+        yield _creatable(path)
+        return
+    except OSError as bad:
+        yield fail(subject, f"cannot look at {path}: {bad.strerror}", "name another folder with --data-dir or data_dir")
+        return
+    if not stat.S_ISDIR(there.st_mode):
+        yield fail(subject, f"{path} is no folder", "name another with --data-dir or data_dir")
+        return
+    unusable = next((place for place in _places(path) if not os.access(place, os.R_OK | os.W_OK | os.X_OK)), None)
+    if unusable is not None:
+        yield fail(
+            subject,
+            f"{unusable} cannot be read and written by user {os.geteuid()}",
+            f"chown -R {os.geteuid()} {path}; and see that its file system is not mounted read-only",
+        )
+        return
+    yield ok(subject, f"{path} is there and writable")
+    loose = stat.S_IMODE(there.st_mode) & 0o077
+    if loose:
+        text = f"others may enter {path} (mode {stat.S_IMODE(there.st_mode):04o}); it holds all the source's data"
+        yield warn("data_dir.mode", text, f"chmod 700 {path}")
+    else:
+        yield ok("data_dir.mode", "is its owner's alone")
+    yield _space(path)
+
+
+def _places(path: Path) -> Iterator[Path]:
+    """The folders that must be writable, those that are there."""
+    yield path
+    binlogs = path / "binlogs"
+    if binlogs.is_dir():
+        yield binlogs
+        with suppress(OSError):
+            yield from sorted(entry for entry in binlogs.iterdir() if entry.is_dir())
+
+
+def _creatable(path: Path) -> Line:
+    above = next(parent for parent in path.absolute().parents if parent.exists())
+    if above.is_dir() and os.access(above, os.W_OK | os.X_OK):
+        return ok("data_dir", f"{path} is not there yet and will be made")
+    return fail(
+        "data_dir",
+        f"{path} is not there and cannot be made in {above}",
+        f"mkdir -p -m 700 {path}; chown {os.geteuid()} {path}",
+    )
+
+
+def _space(path: Path) -> Line:
+    from binlogd.cli.tables import human_size
+
+    space = os.statvfs(path)
+    free = space.f_bavail * space.f_frsize
+    if free < LITTLE_SPACE:
+        text = f"only {human_size(free)} are free: when the disk is full, nothing more is received"
+        return warn("data_dir.space", text, "free some space, or move data_dir to a larger disk")
+    return ok("data_dir.space", f"{human_size(free)} are free")
+
+
+def _lock(folder: DataFolder, receiver: dict[str, Any] | None) -> Iterator[Line]:
+    subject = "store.lock"
+    if receiver is not None:
+        yield ok(subject, f"in use by the running receiver, pid {receiver['pid']}")
+        return
+    try:
+        descriptor = os.open(folder.lock, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return  # no store yet; or unreadable, which its folder's line has said
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        yield ok(subject, "free")
+    except BlockingIOError:
+        owner = os.read(descriptor, 20).decode("ascii", "replace").strip()
+        yield warn(
+            subject,
+            f"held by process {owner}, which does not answer",
+            f"it may be starting: try again; else look what it does (ps {owner}) and stop it",
+        )
+    finally:
+        os.close(descriptor)
+
+
+# ------------------------------------------------------------------------------------------------------- the store
+
+
+def _store(
+    settings: Settings, folder: DataFolder, receiver: dict[str, Any] | None
+) -> tuple[Identity | None, Ours, list[Line]]:
+    """Who we are, what the source will have to fit, and the lines."""
+    from binlogd.binlog.gtid import GtidSet
+    from binlogd.cli.tables import human_size
+    from binlogd.control.status import store_status
+    from binlogd.errors import StoreError
+    from binlogd.receiver.inspection import Ours
+    from binlogd.receiver.plan import StoreFacts
+    from binlogd.store.disk import Disk
+
+    lines: list[Line] = []
+    identity: Identity | None = None
+    held: StoreFacts | None = None
+    executed = GtidSet()
+    try:
+        if folder.auto_cnf.exists():
+            identity = folder.identity(Disk())  # which writes nothing when there is one
+        timelines = folder.timelines()
+        status = store_status(folder, receiver)
+        executed = GtidSet.parse(status["gtid_executed"])
+        if timelines:
+            end = status["published"]
+            held = StoreFacts(timelines[-1].source_uuid, end["file"], end["position"])
+        if status["error"] is not None:
+            lines.append(fail("store", status["error"]))
+        elif not status["files"]:
+            lines.append(ok("store", "empty"))
+        else:
+            end, size = status["published"], human_size(status["bytes"])
+            number = f"{status['files']} file{'s' * (status['files'] > 1)}"
+            lines.append(ok("store", f"{number}, {size}, up to {end['file']}:{end['position']}"))
+    except (StoreError, OSError) as bad:
+        message, hint = (bad.message, bad.hint) if isinstance(bad, StoreError) else (str(bad), "")
+        lines.append(fail("store", message, hint))
+    attached = receiver is not None and receiver["source"]["state"] == "streaming" and receiver["source"]["semi_sync"]
+    ours = Ours(
+        server_id=settings.server_id or (identity.server_id if identity else None),
+        server_uuid=settings.server_uuid or (identity.server_uuid if identity else None),
+        semi_sync=settings.source.semi_sync,
+        start=settings.source.start,
+        store=held,
+        executed=executed,
+        attached=attached,
+    )
+    return identity, ours, lines
+
+
+# --------------------------------------------------------------------------------------------------- the addresses
+
+
+def _listener(address: Address, sender: dict[str, Any] | None) -> Line:
+    subject = "server.listen"
+    if sender is not None and sender["listen"] == str(address):
+        return ok(subject, f"{address} is in use by the running sender, pid {sender['pid']}")
+    problem = _bind(address)
+    if problem is None:
+        return ok(subject, f"{address} is free")
+    return fail(
+        subject,
+        f"cannot listen on {address}: {problem}",
+        "stop that process, or choose another address with --listen or server.listen",
+    )
+
+
+def _http(address: Address, identity: Identity | None) -> Line:
+    subject = "http.listen"
+    problem = _bind(address)
+    if problem is None:
+        return ok(subject, f"{address} is free")
+    if identity is not None and _asked_over_http(address) == identity.server_uuid:
+        return ok(subject, f"{address} is in use by the running binlogd")
+    return fail(
+        subject,
+        f"cannot listen on {address}: {problem}",
+        "stop that process, or choose another address with --http or http.listen",
+    )
+
+
+def _bind(address: Address) -> str | None:
+    """Why the address cannot be had, None when it can.
+
+    Without listen(), and with SO_REUSEADDR, a bound socket hinders no other one: a binlogd that starts meanwhile
+    does not notice.
+    """
+    try:
+        family, kind, protocol, _, place = socket.getaddrinfo(
+            *address, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(place)
+    except OSError as bad:
+        return "another process has it" if bad.errno == errno.EADDRINUSE else bad.strerror
+    return None
+
+
+def _asked_over_http(address: Address) -> str | None:
+    """The server_uuid that the page at ``address`` gives, None when nothing of ours answers there."""
+    import http.client
+    import json
+
+    # A listener on every address is asked on the loopback one.
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host, address.host)  # noqa: S104
+    connection = http.client.HTTPConnection(host, address.port, timeout=HTTP_TIMEOUT)
+    try:
+        connection.request("GET", "/api/status")
+        answer = json.loads(connection.getresponse().read(MAX_STATUS))
+    except (OSError, ValueError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()
+    uuid = answer.get("server_uuid") if isinstance(answer, dict) else None
+    return uuid if isinstance(uuid, str) else None
+
+
+# ------------------------------------------------------------------------------------------------------ the source
+
+
+def _source(settings: Settings, ours: Ours) -> Iterator[Line]:
+    from binlogd.cli.receiver_process import source_options
+    from binlogd.errors import BinlogdError, ConfigError, ServerError, Unreachable
+    from binlogd.receiver.inquiry import ask, grant
+    from binlogd.receiver.inspection import inspect
+    from binlogd.receiver.link import Wake
+    from binlogd.receiver.session import Session
+    from binlogd.store.layout import Identity
+
+    options = source_options(settings)
+    peer = f"{options.host}:{options.port}"
+    # Identity matters to a dump only, and there will be none.
+    session = Session(options, Identity(ours.server_uuid or "", ours.server_id or 0), Wake())
+    try:
+        try:
+            session.connect()
+        except Unreachable as bad:
+            yield fail("source.connection", bad.message, bad.hint)
+            return
+        except ServerError as refused:
+            account = f"{options.user}@%"
+            hint = f"check source.user and its password; or at the source: CREATE USER '{options.user}'@'%' IDENTIFIED"
+            hint += f" BY '…'; {grant(account)}"
+            yield ok("source.connection", f"{peer} answers")
+            yield fail("source.login", f"{refused.message} (error {refused.code})", refused.hint or hint)
+            return
+        except ConfigError as bad:
+            yield fail("source.tls", bad.message, bad.hint)
+            return
+        yield ok("source.connection", f"{peer} answers")
+        yield ok("source.login", f"user {options.user} is let in")
+        for finding in inspect(ask(session, local=_is_loopback(options.host)), ours):
+            yield Line(Status(finding.level.value), finding.subject, finding.message, finding.hint)
+    except BinlogdError as bad:
+        yield fail("source", bad.message, bad.hint)
+    finally:
+        session.close()
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        return host == "localhost"

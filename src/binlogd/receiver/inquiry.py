@@ -1,0 +1,123 @@
+"""What a source says of itself, asked with SELECT and SHOW alone.
+
+It neither registers nor dumps: a source ends the older dump when another one begins with the same UUID, and drops a
+replica from SHOW REPLICAS with the connection that registered it (protocol.md §4), so whoever only looks must do
+neither while a receiver is at work.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from binlogd.errors import ServerError
+from binlogd.receiver.session import Session
+
+PERSIST_SINCE = (8, 0, 0)
+SOURCE_SPELLING_SINCE = (8, 0, 26)
+ER_SPECIFIC_ACCESS_DENIED = 1227
+ER_NO_BINARY_LOGGING = 1381
+
+_VARIABLES = (
+    "log_bin",
+    "binlog_format",
+    "binlog_checksum",
+    "server_id",
+    "server_uuid",
+    "gtid_mode",
+    "gtid_purged",
+    "enforce_gtid_consistency",
+    "sync_binlog",
+    "innodb_flush_log_at_trx_commit",
+    "binlog_expire_logs_seconds",
+    "expire_logs_days",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SourceState:
+    """What a source says. ``variables`` and ``status`` hold those of interest that it knows, by name.
+
+    ``account`` is who we are there, user@host; ``ahead`` by how many seconds its clock is before ours;
+    ``binary_logs`` name and size of each, oldest first, None when we may not ask.
+    """
+
+    version: str
+    account: str
+    encrypted: bool
+    local: bool
+    ahead: float
+    variables: Mapping[str, str]
+    status: Mapping[str, str]
+    grants: tuple[str, ...]
+    binary_logs: tuple[tuple[str, int], ...] | None
+
+    @property
+    def number(self) -> tuple[int, int, int]:
+        """The version as numbers, (0, 0, 0) when it has none."""
+        match = re.match(r"(\d+)\.(\d+)\.(\d+)", self.version)
+        return (int(match[1]), int(match[2]), int(match[3])) if match else (0, 0, 0)
+
+    @property
+    def is_mariadb(self) -> bool:
+        """Whether it is MariaDB."""
+        return "MariaDB" in self.version
+
+    @property
+    def word(self) -> str:
+        """How its semi-sync variables and plugin are called."""
+        if "rpl_semi_sync_master_enabled" in self.variables:  # the old plugin, which 8.x has too
+            return "master"
+        return "source" if not self.is_mariadb and self.number >= SOURCE_SPELLING_SINCE else "master"
+
+    def semi_sync(self, name: str) -> str | None:
+        """A semi-sync variable by the end of its name."""
+        return self.variables.get(f"rpl_semi_sync_{self.word}_{name}")
+
+    def setting(self, name: str, value: str) -> str:
+        """How to set a variable for good."""
+        if not self.is_mariadb and self.number >= PERSIST_SINCE:
+            return f"SET PERSIST {name} = {value}"
+        return f"SET GLOBAL {name} = {value}, and the same in my.cnf"
+
+
+def quoted(account: str) -> str:
+    """``user@host`` as CURRENT_USER() gives it, for a statement: ``'user'@'host'``."""
+    user, _, host = account.rpartition("@")
+    return "@".join("'" + part.replace("'", "''") + "'" for part in (user, host))
+
+
+def grant(account: str, privileges: str = "REPLICATION SLAVE, REPLICATION CLIENT") -> str:
+    """The statement that gives ``user@host`` what replication needs."""
+    return f"GRANT {privileges} ON *.* TO {quoted(account)}"
+
+
+def ask(session: Session, *, local: bool) -> SourceState:
+    """Everything, over a session that is logged in. ``local`` says that nobody can listen on the way."""
+    version, account, clock = session.ask("SELECT VERSION(), CURRENT_USER(), UNIX_TIMESTAMP()").rows[0]
+    ahead = int(str(clock)) + 0.5 - time.time()  # the source's clock in whole seconds
+    names = ", ".join(f"'{name}'" for name in _VARIABLES)
+    wanted = f"Variable_name IN ({names}) OR Variable_name LIKE 'rpl\\_semi\\_sync\\_%'"
+    variables = session.ask(f"SHOW GLOBAL VARIABLES WHERE {wanted}").rows
+    status = session.ask("SHOW GLOBAL STATUS LIKE 'Rpl\\_semi\\_sync\\_%'").rows
+    grants = session.ask("SHOW GRANTS FOR CURRENT_USER()").rows
+    try:
+        logs = session.ask("SHOW BINARY LOGS").rows
+        binary_logs = tuple((str(row[0]), int(str(row[1]))) for row in logs)
+    except ServerError as refused:
+        if refused.code not in (ER_SPECIFIC_ACCESS_DENIED, ER_NO_BINARY_LOGGING):
+            raise
+        binary_logs = None
+    return SourceState(
+        version=str(version),
+        account=str(account),
+        encrypted=session.encrypted,
+        local=local,
+        ahead=ahead,
+        variables={str(row[0]).lower(): str(row[1]) for row in variables},
+        status={str(row[0]).lower(): str(row[1]) for row in status},
+        grants=tuple(str(row[0]) for row in grants),
+        binary_logs=binary_logs,
+    )

@@ -1,0 +1,1 @@
+"""binlogd as a whole, between real servers."""

@@ -1,0 +1,72 @@
+"""What the end-to-end tests share beside their fixtures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from testbed.binlogd import Binlogd
+from testbed.cluster import Cluster, Load
+from testbed.mysqld import Option, Server
+
+MakeBinlogd = Callable[..., Binlogd]
+"""The fixture ``binlogd``."""
+
+NEVER_WITHOUT_ACK: dict[str, Option] = {
+    # An hour: rather a test that hangs than a source that falls back to asynchronous and proves nothing.
+    "rpl_semi_sync_source_timeout": 3_600_000,
+}
+
+PLUGIN_SOURCE: dict[str, Option] = {"max_binlog_size": "256K", **NEVER_WITHOUT_ACK}
+"""A semi-synchronous source that rotates often: every restart then meets ends and beginnings of files."""
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A source and a binlogd on it."""
+
+    cluster: Cluster
+    source: Server
+    binlogd: Binlogd
+
+
+def semi_sync_status(source: Server) -> dict[str, int]:
+    """The numbers among the status variables Rpl_semi_sync_source_*, without that prefix."""
+    rows = source.query("SHOW GLOBAL STATUS LIKE 'Rpl_semi_sync_source%'")
+    return {name.removeprefix("Rpl_semi_sync_source_"): int(value) for name, value in rows if value.isdigit()}
+
+
+def wait_for_semi_sync(source: Server) -> None:
+    """Wait until ``source`` counts one semi-synchronous replica: from then on its commits wait for it."""
+    source.wait_until(lambda: semi_sync_status(source)["clients"] == 1, what="one semi-synchronous replica")
+
+
+def acknowledged_site(cluster: Cluster, binlogd: MakeBinlogd, **options: Option) -> Site:
+    """A semi-synchronous source and a binlogd that acknowledges: no commit returns before binlogd has it.
+
+    ``options`` are lines of the source's my.cnf.
+    """
+    source = cluster.server("source", semi_sync="source", options={**PLUGIN_SOURCE, **options})
+    follower = binlogd(source)
+    wait_for_semi_sync(source)
+    return Site(cluster, source, follower)
+
+
+def assert_nothing_lost_or_repeated(load: Load, source: Server, binlogd: Binlogd, *replicas: Server) -> None:
+    """What was committed is in the store, byte for byte, and at every replica, row for row.
+
+    The source must be up. A repeated transaction would show in the bytes or stop a replica (duplicate key), a lost one
+    in the journal or in the checksums.
+    """
+    from testbed.cluster import checksum_all
+
+    binlogd.wait_for(source)
+    assert load.missing_at(source) == []
+    source.execute("FLUSH BINARY LOGS")
+    binlogd.wait_for(source)
+    binlogd.assert_identical_to(source)
+    assert binlogd.gtid_executed.replace(" ", "") == source.gtid_executed.replace(" ", "")
+    for replica in replicas:
+        replica.wait_for_gtid(source.gtid_executed)
+        assert load.missing_at(replica) == []
+        assert checksum_all(replica) == checksum_all(source)
