@@ -247,6 +247,11 @@ class Binlogd:
 
     # ----------------------------------------------------------------------------------------------- asking it
 
+    @property
+    def address(self) -> tuple[str, int]:
+        """Of the listener: what replicas follow."""
+        return self.host, self.port
+
     def status(self) -> dict[str, Any]:
         """The status of the contract (interface.md), as ``binlogd status`` and the page show it."""
         return collect(DataFolder(self.data))

@@ -174,7 +174,9 @@ class Log:
         self.xid()
         return self._ended(gno, sid, tag)
 
-    def statement(self, gno: int = 0, sid: bytes = SID_A, tag: str = "", text: bytes = b"CREATE TABLE t (a INT)") -> Log:
+    def statement(
+        self, gno: int = 0, sid: bytes = SID_A, tag: str = "", text: bytes = b"CREATE TABLE t (a INT)"
+    ) -> Log:
         """GTID (or ANONYMOUS_GTID) and one statement that commits itself."""
         self._group(gno, sid, tag)
         self.query(text)

@@ -62,13 +62,12 @@ def site(tmp_path_factory: pytest.TempPathFactory, mysql: Distribution) -> Itera
     """A source and a binlogd for all tests of a module, each of which begins and ends with files of its own."""
     folder = tmp_path_factory.mktemp("site")
     with Cluster(folder, mysql) as cluster:
-        source = cluster.server(
-            "source", semi_sync="source", options={"max_allowed_packet": "64M", **NEVER_WITHOUT_ACK}
-        )
-        source.execute("CREATE DATABASE d")
+        options = {"max_allowed_packet": "64M", **NEVER_WITHOUT_ACK}
+        source = cluster.server("source", semi_sync="source", options=options)
         binlogd = Binlogd(folder / "binlogd", source).start()
         try:
             wait_for_semi_sync(source)
+            source.execute("CREATE DATABASE d")
             yield Site(cluster, source, binlogd)
         finally:
             binlogd.close()
@@ -81,7 +80,7 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     if report.failed:
-        logged: list[Binlogd | Server] = list(item.stash.get(_BINLOGDS, []))
+        logged: list[Binlogd | Server] = [*item.stash.get(_BINLOGDS, [])]
         site = getattr(item, "funcargs", {}).get("site")
         if isinstance(site, Site):
             logged += [site.binlogd, *site.cluster.servers.values()]

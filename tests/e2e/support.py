@@ -13,8 +13,8 @@ MakeBinlogd = Callable[..., Binlogd]
 """The fixture ``binlogd``."""
 
 NEVER_WITHOUT_ACK: dict[str, Option] = {
-    # An hour: rather a test that hangs than a source that falls back to asynchronous and proves nothing.
-    "rpl_semi_sync_source_timeout": 3_600_000,
+    # Minutes, in ms: a source that falls back to asynchronous in between would prove nothing.
+    "rpl_semi_sync_source_timeout": 300_000,
 }
 
 PLUGIN_SOURCE: dict[str, Option] = {"max_binlog_size": "256K", **NEVER_WITHOUT_ACK}

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from binlogd.cli.check_report import Line, Status, fail, ok, report, warn
+from binlogd.cli.check_report import Line, Status, fail, ok, report, warn, worst
 from binlogd.cli.options import json_option, settings_options
 
 if TYPE_CHECKING:
@@ -66,10 +66,12 @@ def _checks(settings: Settings) -> Iterator[Line]:
     folder = DataFolder(settings.data_dir)
     receiver = ask_status(folder.path / RECEIVER)
     sender = ask_status(folder.path / SENDER)
-    yield from _folder(folder.path)
-    yield from _lock(folder, receiver)
+    usable = list(_folder(folder.path))
+    yield from usable
     identity, ours, lines = _store(settings, folder, receiver)
-    yield from lines
+    if worst(usable) is not Status.FAIL:  # else these would be about nothing, or say it again
+        yield from _lock(folder, receiver)
+        yield from lines
     yield _listener(settings.server.listen, sender)
     yield _http(settings.http.listen, identity)
     yield from _source(settings, ours)

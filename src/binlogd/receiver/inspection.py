@@ -351,12 +351,12 @@ def _history(source: SourceState, ours: Ours) -> Finding:
     """Whether the source still has what the store needs next."""
     subject = "source.history"
     store, logs = ours.store, source.binary_logs
+    if store is None or not store.file:
+        return _beginning(source, ours.start)
     try:
         plan_start(_facts(source), store, start=ours.start, current="")
     except SourceRefused as refused:
         return _fail(subject, refused.message, refused.hint)
-    if store is None or not store.file:
-        return _beginning(source, ours.start)
     another = "keep this store for its history and begin a new one in another data_dir"
     gap = f"the source has purged what comes after {store.file}:{store.position}"
     if logs is None:

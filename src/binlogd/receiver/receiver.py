@@ -165,6 +165,8 @@ class Receiver:
             progress.server_uuid = facts.server_uuid
             progress.server_version = facts.server_version
             tail = self._tail
+            if tail is not None and not tail.name and tail.timeline.source_uuid != timeline_name(facts):
+                tail = self._tail = None  # nothing of that source was ever stored: it binds us to nothing
             store = StoreFacts(tail.timeline.source_uuid, tail.name, self._publication_end(tail)) if tail else None
             current = session.current_file() if options.start == "current" and not (tail and tail.name) else ""
             start = plan_start(facts, store, start=options.start, current=current)

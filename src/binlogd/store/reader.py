@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -121,8 +122,9 @@ def read_head(descriptor: int, end: int) -> Head | None:
     events = FIRST_EVENT + len(event)
     second = _previous_at(descriptor, events, end, algorithm)
     if second is not None:
-        previous = PreviousGtids.decode(second, algorithm.length).gtids
-        events += len(second)
+        with suppress(EventError):
+            previous = PreviousGtids.decode(second, algorithm.length).gtids
+            events += len(second)
     return Head(event, described.server_version, algorithm, previous, events)
 
 

@@ -1,0 +1,1 @@
+"""Bad input and bad luck of whole processes: one clear line, the right exit code, nothing lost or half-written."""

@@ -1,0 +1,62 @@
+"""What the receiver says of itself while it works."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+
+from binlogd.receiver.progress import ACKS_KEPT, Progress, State
+
+
+def test_before_anything_happened() -> None:
+    snapshot = Progress().snapshot()
+    assert snapshot["state"] == "connecting"
+    assert snapshot["ack_seconds"] == {"p50": None, "p99": None, "max": None}
+    assert snapshot["last_error"] is None
+    assert snapshot["last_event_time"] is None
+    assert snapshot["lost_at"] == pytest.approx(time.time(), abs=60)
+    json.dumps(snapshot)
+
+
+@pytest.mark.parametrize(
+    ("count", "p50", "p99"),
+    [(1, 1, 1), (2, 1, 2), (3, 2, 3), (100, 50, 99), (101, 51, 100), (1000, 500, 990)],
+)
+def test_percentiles(count: int, p50: int, p99: int) -> None:
+    progress = Progress()
+    for value in range(count, 0, -1):
+        progress.acknowledged(value)
+    assert progress.acks_sent == count
+    assert progress.snapshot()["ack_seconds"] == {"p50": p50, "p99": p99, "max": count}
+
+
+def test_only_the_latest_count() -> None:
+    progress = Progress()
+    progress.acknowledged(1e9)
+    for value in range(ACKS_KEPT):
+        progress.acknowledged(value)
+    assert progress.acks_sent == ACKS_KEPT + 1
+    assert progress.snapshot()["ack_seconds"]["max"] == ACKS_KEPT - 1
+    for _ in range(ACKS_KEPT):
+        progress.acknowledged(0.25)
+    assert progress.snapshot()["ack_seconds"] == {"p50": 0.25, "p99": 0.25, "max": 0.25}
+
+
+def test_a_source_that_is_lost_and_found() -> None:
+    progress = Progress()
+    progress.streaming()
+    assert progress.snapshot()["state"] == "streaming"
+    assert progress.snapshot()["lost_at"] is None
+    progress.failed(State.BACKOFF, "gone", "wait")
+    first = progress.snapshot()
+    assert (first["state"], first["last_error"], first["last_hint"]) == ("backoff", "gone", "wait")
+    assert first["lost_at"] == first["since"]
+    progress.failed(State.FAILED, "refused", "act")
+    second = progress.snapshot()
+    assert second["lost_at"] == first["lost_at"], "it was lost then, not now"
+    assert second["since"] >= first["since"]
+    progress.streaming()
+    assert progress.snapshot()["lost_at"] is None
+    assert progress.snapshot()["last_error"] == "refused", "what happened last, to be read afterwards"

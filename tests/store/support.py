@@ -1,0 +1,142 @@
+"""Stores made for tests: files as given, in a folder as the receiver makes it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from binlogd.binlog.events import FormatDescription
+from binlogd.store.disk import Disk
+from binlogd.store.layout import DataFolder, Timeline
+from binlogd.store.publication import NOTHING, Publication
+from binlogd.store.recovery import Recovered
+from binlogd.store.tail import Tail
+from tests.binlog.making import SID_A, UUID_A, Log
+
+FIRST = "mysql-bin.000001"
+SECOND = "mysql-bin.000002"
+THIRD = "mysql-bin.000003"
+
+
+class Quick(Disk):
+    """A disk that syncs nothing: for tests of what is on it, not of when."""
+
+    def sync(self, descriptor: int) -> None:
+        pass
+
+    def sync_folder(self, path: Path) -> None:
+        pass
+
+
+class Recording(Disk):
+    """A disk that says in ``steps`` what was done, in order: ``sync mysql-bin.000001`` and so on."""
+
+    def __init__(self, steps: list[str] | None = None) -> None:
+        self.steps: list[str] = [] if steps is None else steps
+
+    def _name(self, descriptor: int) -> str:
+        return Path(os.readlink(f"/proc/self/fd/{descriptor}")).name
+
+    def create(self, path: Path) -> int:
+        self.steps.append(f"create {path.name}")
+        return super().create(path)
+
+    def write(self, descriptor: int, data: bytes | memoryview) -> None:
+        self.steps.append(f"write {self._name(descriptor)}")
+        super().write(descriptor, data)
+
+    def sync(self, descriptor: int) -> None:
+        self.steps.append(f"sync {self._name(descriptor)}")
+
+    def truncate(self, descriptor: int, size: int) -> None:
+        self.steps.append(f"truncate {self._name(descriptor)}")
+        super().truncate(descriptor, size)
+
+    def rename(self, old: Path, new: Path) -> None:
+        self.steps.append(f"rename {old.name} {new.name}")
+        super().rename(old, new)
+
+    def sync_folder(self, path: Path) -> None:
+        self.steps.append("sync folder")
+
+    def remove(self, path: Path) -> None:
+        self.steps.append(f"remove {path.name}")
+        super().remove(path)
+
+
+def make_store(path: Path, *timelines: Mapping[str, bytes | bytearray]) -> DataFolder:
+    """A data folder with these timelines, each of these files."""
+    folder = DataFolder(path)
+    folder.prepare(Quick())
+    for number, files in enumerate(timelines):
+        timeline = folder.new_timeline(Quick(), f"{number}{UUID_A[1:]}")
+        for name, content in files.items():
+            (timeline.path / name).write_bytes(content)
+    return folder
+
+
+def newest(folder: DataFolder) -> Timeline:
+    return folder.timelines()[-1]
+
+
+def tail_of(recovered: Recovered, disk: Disk | None = None, *, durable: bool = True) -> Tail:
+    """As the receiver makes it."""
+    assert recovered.timeline is not None
+    return Tail(
+        disk=disk or Quick(),
+        timeline=recovered.timeline,
+        publication=recovered.publication,
+        contents=recovered.tail,
+        durable=durable,
+    )
+
+
+def empty_tail(folder: DataFolder, disk: Disk | None = None, *, durable: bool = True) -> Tail:
+    """Of a new timeline."""
+    disk = disk or Quick()
+    return Tail(
+        disk=disk,
+        timeline=folder.new_timeline(disk, UUID_A),
+        publication=NOTHING,
+        contents=None,
+        durable=durable,
+    )
+
+
+def begin(tail: Tail, name: str, log: Log) -> None:
+    """Start the file with the log's FORMAT_DESCRIPTION."""
+    tail.start(name, log.event(0), FormatDescription.decode(log.event(0)))
+
+
+def take(tail: Tail, events: Iterable[bytes]) -> None:
+    """Walk and append, as the stream does."""
+    assert tail.walk is not None
+    for event in events:
+        tail.walk.whole(event, 0, len(event))
+        tail.append(memoryview(event))
+
+
+def settle(tail: Tail) -> Publication | None:
+    """Make durable, then visible."""
+    tail.sync()
+    return tail.advance()
+
+
+def chain(count: int, transactions: int = 2) -> dict[str, Log]:
+    """Files that follow each other, PREVIOUS_GTIDS and ROTATE included; the last one has no ROTATE."""
+    logs: dict[str, Log] = {}
+    gno = 1
+    for number in range(1, count + 1):
+        log = Log().begin_file(f"{UUID_A}:1-{gno - 1}" if gno > 1 else "")
+        for _ in range(transactions):
+            log.transaction(gno, SID_A, sizes=(20,))
+            gno += 1
+        if number < count:
+            log.rotate(f"mysql-bin.{number + 1:06}")
+        logs[f"mysql-bin.{number:06}"] = log
+    return logs
+
+
+def data_of(logs: Mapping[str, Log]) -> dict[str, bytearray]:
+    return {name: log.data for name, log in logs.items()}

@@ -1,0 +1,94 @@
+"""One receiver owns a store, whatever becomes of its process."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from binlogd.errors import StoreInUse, StoreUnreadable
+from binlogd.store.lock import StoreLock
+
+HOLD = """
+import sys
+from pathlib import Path
+from binlogd.store.lock import StoreLock
+lock = StoreLock(Path(sys.argv[1]))
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def holder(path: Path) -> subprocess.Popen[bytes]:
+    process = subprocess.Popen([sys.executable, "-c", HOLD, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"held\n"
+    return process
+
+
+def test_another_process_is_refused_and_told_who_holds_it(tmp_path: Path) -> None:
+    path = tmp_path / "receiver.lock"
+    with holder(path) as process:
+        try:
+            with pytest.raises(StoreInUse, match=rf"another receiver \(pid {process.pid}\) owns the store"):
+                StoreLock(path)
+        finally:
+            process.kill()
+    with StoreLock(path):  # the kernel dropped it with the process
+        assert path.read_text() == f"{os.getpid()}\n"
+
+
+def test_the_same_process_is_refused_too(tmp_path: Path) -> None:
+    path = tmp_path / "receiver.lock"
+    first = StoreLock(path)
+    descriptors = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(StoreInUse, match=str(os.getpid())):
+        StoreLock(path)
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+    first.release()
+    StoreLock(path).release()
+
+
+def test_it_is_released_when_what_it_guards_fails(tmp_path: Path) -> None:
+    path = tmp_path / "receiver.lock"
+    with pytest.raises(RuntimeError), StoreLock(path):
+        raise RuntimeError
+    StoreLock(path).release()
+
+
+def test_a_child_does_not_keep_it(tmp_path: Path) -> None:
+    path = tmp_path / "receiver.lock"
+    lock = StoreLock(path)
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        lock.release()
+        StoreLock(path).release()
+        assert child.stdin is not None
+        child.stdin.write(b"\n")
+    assert child.returncode == 0
+
+
+def test_a_longer_pid_before_leaves_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "receiver.lock"
+    path.write_text("999999999999\n")
+    with StoreLock(path):
+        assert path.read_text() == f"{os.getpid()}\n"
+
+
+def test_no_place_for_it(tmp_path: Path) -> None:
+    with pytest.raises(StoreUnreadable, match="cannot open"):
+        StoreLock(tmp_path / "nowhere" / "receiver.lock")
+
+
+def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(descriptor: int, operation: int) -> None:
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    descriptors = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(StoreUnreadable, match=r"cannot lock .*: No locks available"):
+        StoreLock(tmp_path / "receiver.lock")
+    assert len(os.listdir("/proc/self/fd")) == descriptors

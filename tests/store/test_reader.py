@@ -1,0 +1,303 @@
+"""Reading what is stored: heads, contents, single files and whole stores."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from binlogd.binlog.gtid import GtidSet
+from binlogd.binlog.header import ChecksumAlgorithm
+from binlogd.binlog.walk import WHOLE_LIMIT, Walk
+from binlogd.errors import EventError, StoreDamaged, StoreUnreadable
+from binlogd.store.index import index_path, read_summary, write_index
+from binlogd.store.layout import DataFolder
+from binlogd.store.reader import (
+    Head,
+    publication_of,
+    read_contents,
+    read_file,
+    read_head,
+    read_store,
+    sync_newest,
+    walk_file,
+)
+from tests.binlog.making import CRC32, OFF, UUID_A, Log, broken, sample
+from tests.store.support import FIRST, SECOND, Quick, chain, data_of, make_store, newest
+
+ALGORITHMS = pytest.mark.parametrize("algorithm", [CRC32, OFF], ids=["CRC32", "none"])
+
+
+def head_of(path: Path, data: bytes | bytearray, end: int | None = None) -> Head | None:
+    (path / "f").write_bytes(data)
+    descriptor = os.open(path / "f", os.O_RDONLY)
+    try:
+        return read_head(descriptor, len(data) if end is None else end)
+    finally:
+        os.close(descriptor)
+
+
+# --- heads ---
+
+
+@ALGORITHMS
+@pytest.mark.parametrize("previous", ["", f"{UUID_A}:1-5", f"{UUID_A}:1-5:tag:1-3"])
+def test_a_head(tmp_path: Path, algorithm: ChecksumAlgorithm, previous: str) -> None:
+    log = Log(algorithm).begin_file(previous).transaction(6)
+    head = head_of(tmp_path, log.data)
+    assert head == Head(log.event(0), "8.0.36", algorithm, GtidSet.parse(previous), log.events[1].end)
+
+
+def test_a_head_without_previous_gtids(tmp_path: Path) -> None:
+    log = Log().begin_file(None).transaction(1)
+    head = head_of(tmp_path, log.data)
+    assert head is not None
+    assert head.previous is None
+    assert head.events == log.events[0].end
+
+
+@ALGORITHMS
+def test_a_head_cut_at_every_byte(tmp_path: Path, algorithm: ChecksumAlgorithm) -> None:
+    log = Log(algorithm).begin_file(f"{UUID_A}:1-5").transaction(6)
+    first, second = log.events[0].end, log.events[1].end
+    for size in range(second + 30):
+        for head in (head_of(tmp_path, log.data[:size]), head_of(tmp_path, log.data, size)):
+            if size < first:
+                assert head is None
+            else:
+                assert head is not None
+                assert (head.previous is not None) is (size >= second)
+                assert head.events == (second if size >= second else first)
+
+
+def test_previous_gtids_that_are_not_sound_are_none(tmp_path: Path) -> None:
+    """A power loss may leave anything there; what it says would be taken for what the replica must have."""
+    log = Log().begin_file(f"{UUID_A}:1-5").transaction(6)
+    made = log.events[1]
+    for at in range(made.start, made.end):
+        data = broken(bytes(log.data), at, 1 << at % 8)
+        try:
+            head = head_of(tmp_path, data)
+        except EventError as bad:
+            pytest.fail(f"byte {at}: {bad}")
+        assert head is not None
+        assert head.previous is None
+
+
+@pytest.mark.parametrize("rest", [bytes(5), bytes(19), bytes(5000), b"\xff" * 19, b"\xff" * 5000, b"\x23" * 5000])
+def test_a_head_with_anything_behind_it(tmp_path: Path, rest: bytes) -> None:
+    log = Log()
+    log.format()
+    head = head_of(tmp_path, log.data + rest)
+    assert head is not None
+    assert (head.previous, head.events) == (None, log.position)
+
+
+@pytest.mark.parametrize("data", [b"\0", b"\xfebim", b"\xfdbin" + bytes(600), bytes(4), b"\xfebin" + bytes(100)])
+def test_what_is_no_binary_log(tmp_path: Path, data: bytes) -> None:
+    with pytest.raises(EventError):
+        head_of(tmp_path, data)
+
+
+# --- contents ---
+
+
+@ALGORITHMS
+def test_contents(tmp_path: Path, algorithm: ChecksumAlgorithm) -> None:
+    log = sample(algorithm)
+    (tmp_path / FIRST).write_bytes(log.data)
+    seen: list[tuple[int, int]] = []
+    contents = read_contents(tmp_path / FIRST, progress=lambda done, total: seen.append((done, total)))
+    assert contents is not None
+    assert (contents.added, contents.size, contents.torn, contents.damaged) == (log.set, log.position, "", False)
+    assert contents.walk.transaction_end == log.position
+    assert seen[-1] == (log.position, log.position)
+    summary = contents.summary(FIRST, log.position)
+    assert (summary.transactions, summary.added, summary.checksum) == (len(log.ends), log.set, algorithm)
+    assert (summary.first_time, summary.last_time) == (1_700_000_000, 1_700_000_000 + len(log.events) - 1)
+
+
+def test_contents_up_to_an_end(tmp_path: Path) -> None:
+    log = sample()
+    (tmp_path / FIRST).write_bytes(log.data)
+    for end in log.ends:
+        contents = read_contents(tmp_path / FIRST, end)
+        assert contents is not None
+        assert contents.walk.transaction_end == contents.size == end
+        assert not contents.torn
+    contents = read_contents(tmp_path / FIRST, log.ends[0] + 70)
+    assert contents is not None
+    assert contents.torn == "an unfinished transaction"
+    assert contents.walk.transaction_end == log.ends[0]
+
+
+def test_a_file_larger_than_all_buffers(tmp_path: Path) -> None:
+    log = Log().begin_file()
+    for gno in range(1, 12):
+        log.transaction(gno, sizes=(WHOLE_LIMIT - 5, 100, 3 * WHOLE_LIMIT, 1_000_003))
+    (tmp_path / FIRST).write_bytes(log.data)
+    contents = read_contents(tmp_path / FIRST)
+    assert contents is not None
+    assert contents.added == log.set
+    assert contents.walk.transaction_end == log.position
+    assert [mark.offset for mark in contents.walk.marks] == log.starts
+
+
+def test_a_walk_goes_on_where_it_stands(tmp_path: Path) -> None:
+    log = sample()
+    path = tmp_path / FIRST
+    path.write_bytes(log.data)
+    descriptor = os.open(path, os.O_RDONLY)
+    walk = Walk(position=4, checksum=4)
+    for end in range(5, log.position + 1, 7):
+        walk_file(descriptor, walk, end)
+        assert walk.position <= end
+    walk_file(descriptor, walk, log.position)
+    walk_file(descriptor, walk, log.position + 100)
+    os.close(descriptor)
+    assert walk.transaction_end == log.position
+    assert GtidSet.from_runs(walk.take_gtids()) == log.set
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(StoreUnreadable, match="No such file"):
+        read_contents(tmp_path / FIRST)
+    with pytest.raises(StoreUnreadable):
+        read_file(newest(make_store(tmp_path / "s", {})), FIRST, finished=True)
+
+
+# --- single files ---
+
+
+def indexed(folder: DataFolder) -> None:
+    """Write the .idx of every file."""
+    for timeline in folder.timelines():
+        for name in timeline.binlogs():
+            contents = read_contents(timeline.path / name)
+            assert contents is not None
+            write_index(Quick(), timeline.path, contents.summary(name, contents.size), contents.walk.marks)
+
+
+def test_a_finished_file_is_known_by_its_index_alone(tmp_path: Path) -> None:
+    log = sample()
+    folder = make_store(tmp_path, {FIRST: log.data})
+    walked = read_file(newest(folder), FIRST, finished=True)
+    indexed(folder)
+    (newest(folder).path / FIRST).write_bytes(bytes(len(log.data)))  # of the same size, and not to be looked at
+    assert read_file(newest(folder), FIRST, finished=True) == walked
+    with pytest.raises(StoreDamaged):
+        read_file(newest(folder), FIRST, finished=False)
+
+
+def test_an_index_that_is_stale_is_not_believed_and_readers_write_nothing(tmp_path: Path) -> None:
+    log = sample()
+    folder = make_store(tmp_path, {FIRST: log.data})
+    indexed(folder)
+    path = newest(folder).path / FIRST
+    longer = Log(base=log.position)
+    longer.transaction(6)
+    path.write_bytes(log.data + longer.data)
+    found = read_file(newest(folder), FIRST, finished=True)
+    assert found.size == found.summary.size == longer.position
+    assert found.summary.added == log.set | longer.set
+    assert read_summary(path, longer.position) is None
+
+
+def test_the_newest_file_counts_up_to_its_last_whole_transaction(tmp_path: Path) -> None:
+    log = sample()
+    for cut in (1, 15, 60):
+        size = log.ends[1] + cut
+        folder = make_store(tmp_path / str(cut), {FIRST: log.data[:size]})
+        found = read_file(newest(folder), FIRST, finished=False)
+        assert (found.size, found.summary.size, found.summary.transactions) == (log.ends[1], log.ends[1], 2)
+        assert not found.finished
+
+
+@pytest.mark.parametrize("event", [2, 5, -1])
+def test_a_damaged_finished_file_is_named_with_the_place(tmp_path: Path, event: int) -> None:
+    log = sample()
+    made = log.events[event]
+    folder = make_store(tmp_path, {FIRST: broken(bytes(log.data), made.start + 20)})
+    with pytest.raises(StoreDamaged, match=rf"{FIRST}: the event at {made.start} \(type {made.kind}.*CRC-32") as caught:
+        read_file(newest(folder), FIRST, finished=True)
+    assert caught.value.hint
+    assert caught.value.exit_code == 4
+
+
+def test_a_finished_file_that_ends_within_an_event(tmp_path: Path) -> None:
+    log = sample()
+    folder = make_store(tmp_path, {FIRST: log.data[:-1], SECOND: sample().data})
+    with pytest.raises(StoreDamaged, match=f"behind position {log.events[-2].end}"):
+        read_store(folder)
+
+
+@pytest.mark.parametrize("content", [b"", b"\xfeb", b"\xfebin", b"\xfebin" + bytes(10)])
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_file_without_its_first_event(tmp_path: Path, content: bytes, finished: bool) -> None:
+    folder = make_store(tmp_path, {FIRST: content})
+    with pytest.raises(StoreDamaged, match="ends before its first event"):
+        read_file(newest(folder), FIRST, finished=finished)
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_file_that_is_no_binary_log(tmp_path: Path, finished: bool) -> None:
+    folder = make_store(tmp_path, {FIRST: b"hello, world" * 100})
+    with pytest.raises(StoreDamaged, match="does not begin like a binary log"):
+        read_file(newest(folder), FIRST, finished=finished)
+
+
+# --- stores ---
+
+
+def test_a_store(tmp_path: Path) -> None:
+    logs = chain(3)
+    folder = make_store(tmp_path, data_of(logs))
+    seen: list[tuple[int, int]] = []
+    files = read_store(folder, lambda done, total: seen.append((done, total)))
+    assert [(file.name, file.size, file.finished) for file in files] == [
+        (name, log.position, number < 3) for number, (name, log) in enumerate(logs.items(), 1)
+    ]
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+    found = publication_of(files)
+    assert found.executed == GtidSet.parse(f"{UUID_A}:1-6")
+    assert not found.purged
+    sync_newest(files)
+    sync_newest([])
+
+
+def test_a_newest_file_of_only_a_format_description_claims_no_previous_gtids(tmp_path: Path) -> None:
+    """Else any replica could begin with it, and would miss everything in the files before."""
+    logs = chain(2)
+    last = Log()
+    last.format()
+    folder = make_store(tmp_path, data_of(logs) | {"mysql-bin.000003": last.data})
+    files = read_store(folder)
+    assert files[-1].size == last.position
+    assert files[-1].summary.previous is None
+
+
+def test_no_store(tmp_path: Path) -> None:
+    assert read_store(DataFolder(tmp_path / "nowhere")) == []
+    assert read_store(make_store(tmp_path / "empty")) == []
+    assert read_store(make_store(tmp_path / "timeline", {})) == []
+
+
+def test_of_a_thousand_files_only_the_indexes_are_read(tmp_path: Path) -> None:
+    log = Log().begin_file().transaction(1)
+    log.rotate()
+    names = [f"mysql-bin.{number:06}" for number in range(1, 1001)]
+    folder = make_store(tmp_path, dict.fromkeys(names, bytes(log.data)))
+    path = newest(folder).path
+    contents = read_contents(path / FIRST)
+    assert contents is not None
+    write_index(Quick(), path, contents.summary(FIRST, log.position), contents.walk.marks)
+    index = index_path(path / FIRST).read_text()
+    for name in names[:-1]:
+        index_path(path / name).write_text(index.replace(FIRST, name))
+        (path / name).write_bytes(b"")
+        os.truncate(path / name, log.position)  # nothing of it can be read
+    files = read_store(folder)
+    assert len(files) == 1000
+    assert {file.size for file in files} == {log.position}
+    assert publication_of(files).executed == log.set

@@ -1,0 +1,374 @@
+"""The newest file while it is received, through files, reconnects, crashes and power losses."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from binlogd.binlog.events import FormatDescription
+from binlogd.binlog.gtid import GtidSet
+from binlogd.binlog.header import CRC_LENGTH, ChecksumAlgorithm
+from binlogd.errors import EventError, SourceRefused
+from binlogd.store.index import read_marks, read_summary
+from binlogd.store.publication import Publication
+from binlogd.store.reader import publication_of, read_contents, read_store
+from binlogd.store.recovery import recover
+from binlogd.store.tail import Tail
+from tests.binlog.making import CRC32, OFF, SID_A, SID_B, UUID_A, UUID_B, Log, broken
+from tests.store.powerloss import FailingPower, put
+from tests.store.support import (
+    FIRST,
+    SECOND,
+    Quick,
+    Recording,
+    begin,
+    chain,
+    empty_tail,
+    make_store,
+    newest,
+    settle,
+    tail_of,
+    take,
+)
+
+
+def test_a_whole_life(tmp_path: Path) -> None:
+    """Each publication is what a reader of the folder finds at that time; finished files and indexes are exact."""
+    folder = make_store(tmp_path)
+    tail = empty_tail(folder)
+    assert tail.name == ""
+    assert tail.walk is None
+    transactions = 0
+    for name, log in chain(3).items():
+        begin(tail, name, log)
+        assert tail.name == name
+        for index, event in enumerate(log.each()[1:], 1):
+            take(tail, [event])
+            before = tail.publication
+            publication = settle(tail)
+            assert tail.publication == (publication or before)
+            transactions += log.events[index].end in log.ends
+            assert tail.transactions == transactions
+            assert publication_of(read_store(folder)) == tail.publication
+    tail.finish()
+    tail.close()
+    for name, log in chain(3).items():
+        path = newest(folder).path / name
+        assert path.read_bytes() == log.data
+        contents = read_contents(path)
+        assert contents is not None
+        assert read_summary(path, log.position) == contents.summary(name, log.position)
+        assert read_marks(path) == contents.walk.marks
+
+
+def test_advance_tells_of_what_is_new_and_of_nothing_else(tmp_path: Path) -> None:
+    log = Log().begin_file(f"{UUID_B}:1-7").transaction(1).transaction(2, SID_B, "t")
+    tail = empty_tail(make_store(tmp_path))
+    begin(tail, FIRST, log)
+    first = settle(tail)
+    assert first == Publication(1, FIRST, log.events[0].end, GtidSet(), GtidSet(), "8.0.36")
+    assert settle(tail) is None
+    take(tail, log.each()[1:2])
+    second = settle(tail)
+    assert second is not None
+    assert second.executed == second.purged == GtidSet.parse(f"{UUID_B}:1-7")
+    published = []
+    for event in log.each()[2:]:
+        take(tail, [event])
+        publication = settle(tail)
+        if publication is not None:
+            published.append((publication.position, publication.executed.compact()))
+    assert published == [
+        (log.ends[0], f"{UUID_A}:1,{UUID_B}:1-7"),
+        (log.ends[1], f"{UUID_A}:1,{UUID_B}:1-7:t:2"),
+    ]
+
+
+def test_gaps_in_previous_gtids_are_purged(tmp_path: Path) -> None:
+    tail = empty_tail(make_store(tmp_path))
+    for name, previous, gno in ((FIRST, "", 1), (SECOND, f"{UUID_A}:1-3", 4)):
+        log = Log().begin_file(previous).transaction(gno)
+        begin(tail, name, log)
+        take(tail, log.each()[1:])
+        settle(tail)
+    assert tail.publication.executed == GtidSet.parse(f"{UUID_A}:1-4")
+    assert tail.publication.purged == GtidSet.parse(f"{UUID_A}:2-3")
+
+
+def test_previous_gtids_are_read_once_they_are_whole_and_synced(tmp_path: Path) -> None:
+    """Also when a new connection brings them: a file must never claim that nothing is before it."""
+    folder = make_store(tmp_path)
+    logs = chain(2)
+    tail = empty_tail(folder)
+    begin(tail, FIRST, logs[FIRST])
+    take(tail, logs[FIRST].each()[1:])
+    settle(tail)
+    begin(tail, SECOND, logs[SECOND])
+    settle(tail)
+    tail.close()
+    for cut in (0, 10, len(logs[SECOND].event(1)) - 1):
+        path = newest(folder).path / SECOND
+        path.write_bytes(logs[SECOND].data[: logs[SECOND].events[0].end + cut])
+        tail = tail_of(recover(folder, Quick()))
+        take(tail, logs[SECOND].each()[1:])
+        settle(tail)
+        tail.finish()
+        summary = read_summary(path, logs[SECOND].position)
+        assert summary is not None
+        assert summary.previous == GtidSet.parse(f"{UUID_A}:1-2")
+
+
+def test_going_on_after_recovery(tmp_path: Path) -> None:
+    """Cut behind every event, recovered, and received to the end: as if nothing had happened."""
+    log = Log().begin_file(f"{UUID_B}:1").transaction(1).statement(2).transaction(3).payload(4)
+    log.rotate()
+    for cut in range(1, len(log.events) + 1):
+        for extra in (0, 5):
+            size = log.events[cut - 1].end + extra
+            folder = make_store(tmp_path / f"{cut}-{extra}", {FIRST: log.data[:size]})
+            tail = tail_of(recover(folder, Quick()))
+            position = tail.publication.position
+            already = sum(end <= position for end in log.ends)
+            assert tail.walk is not None
+            assert tail.walk.position == position
+            assert tail.advance() is None
+            assert tail.transactions == 0
+            rest = [log.event(index) for index, made in enumerate(log.events) if made.start >= position]
+            take(tail, rest)
+            settle(tail)
+            assert tail.transactions == len(log.ends) - already
+            assert tail.publication.executed == log.set | GtidSet.parse(f"{UUID_B}:1")
+            assert tail.publication.purged == GtidSet.parse(f"{UUID_B}:1")
+            tail.finish()
+            path = newest(folder).path / FIRST
+            contents = read_contents(path)
+            assert contents is not None
+            assert path.read_bytes() == log.data
+            assert read_summary(path, log.position) == contents.summary(FIRST, log.position)
+
+
+def test_rewind_drops_what_is_not_a_whole_transaction(tmp_path: Path) -> None:
+    log = Log().begin_file().transaction(1).transaction(2)
+    folder = make_store(tmp_path)
+    tail = empty_tail(folder)
+    tail.rewind()
+    begin(tail, FIRST, log)
+    kept = [log.event(i) for i, made in enumerate(log.events) if i > 0 and made.end <= log.ends[0]]
+    rest = [log.event(i) for i, made in enumerate(log.events) if made.start >= log.ends[0]]
+    take(tail, kept + rest[:-1])
+    settle(tail)
+    tail.append(memoryview(rest[-1][:10]))  # of a large event what had come
+    tail.sync()
+    for _ in range(2):
+        tail.rewind()
+        assert tail.walk is not None
+        assert tail.walk.position == log.ends[0] == tail.publication.position
+        assert (newest(folder).path / FIRST).read_bytes() == log.data[: log.ends[0]]
+    take(tail, rest)
+    settle(tail)
+    assert tail.publication.executed == log.set
+    assert tail.transactions == 2
+    assert (newest(folder).path / FIRST).read_bytes() == log.data
+
+
+@pytest.mark.parametrize("name", [FIRST, SECOND])
+def test_a_file_that_is_stored_is_never_begun_again(tmp_path: Path, name: str) -> None:
+    """The source was reset, or another one answers at its address."""
+    folder = make_store(tmp_path)
+    logs = chain(2)
+    tail = empty_tail(folder)
+    for each, log in logs.items():
+        begin(tail, each, log)
+        take(tail, log.each()[1:])
+        settle(tail)
+    before = {path: path.read_bytes() for path in newest(folder).path.iterdir()}
+    other = Log().begin_file().transaction(99)
+    with pytest.raises(SourceRefused, match=f"begins {name} again") as caught:
+        begin(tail, name, other)
+    assert caught.value.hint
+    assert {path: path.read_bytes() for path in newest(folder).path.iterdir()} == before
+
+
+def test_a_source_without_checksum_algorithm(tmp_path: Path) -> None:
+    event = FormatDescription("5.5.60", 0, bytes(27), ChecksumAlgorithm.UNDEF).encode(server_id=1)
+    tail = empty_tail(make_store(tmp_path))
+    with pytest.raises(SourceRefused, match=r"5\.5\.60"):
+        tail.start(FIRST, event, FormatDescription.decode(event))
+    assert list(tail.timeline.path.iterdir()) == []
+
+
+def test_a_bad_beginning_of_a_file_leaves_the_one_before_open(tmp_path: Path) -> None:
+    """The connection is made anew, and goes on where that file ends."""
+    logs = chain(2)
+    folder = make_store(tmp_path)
+    tail = empty_tail(folder)
+    begin(tail, FIRST, logs[FIRST])
+    take(tail, logs[FIRST].each()[1:])
+    settle(tail)
+    event = broken(logs[SECOND].event(0), 30)
+    with pytest.raises(EventError, match="CRC-32"):
+        tail.start(SECOND, event, FormatDescription.decode(event))
+    with pytest.raises(SourceRefused):
+        begin(tail, FIRST, logs[SECOND])
+    assert tail.name == FIRST
+    tail.rewind()
+    assert tail.walk is not None
+    assert tail.walk.position == logs[FIRST].position
+    assert sorted(path.name for path in newest(folder).path.iterdir()) == [FIRST, "mysql-bin.index"]
+    begin(tail, SECOND, logs[SECOND])
+    take(tail, logs[SECOND].each()[1:])
+    settle(tail)
+    assert tail.publication.executed == GtidSet.parse(f"{UUID_A}:1-4")
+    assert read_summary(newest(folder).path / FIRST, logs[FIRST].position) is not None
+
+
+def test_the_same_file_and_position_in_a_new_timeline_is_news(tmp_path: Path) -> None:
+    log = Log()
+    log.format()
+    folder = make_store(tmp_path, {FIRST: log.data}, {})
+    tail = tail_of(recover(folder, Quick()))
+    begin(tail, FIRST, log)
+    publication = settle(tail)
+    assert publication is not None
+    assert (publication.timeline, publication.file, publication.position) == (2, FIRST, log.position)
+
+
+@pytest.mark.parametrize("algorithm", [CRC32, OFF], ids=["CRC32", "none"])
+def test_the_algorithm_may_change_from_file_to_file(tmp_path: Path, algorithm: ChecksumAlgorithm) -> None:
+    tail = empty_tail(make_store(tmp_path))
+    other = OFF if algorithm is CRC32 else CRC32
+    for name, each, gno in ((FIRST, algorithm, 1), (SECOND, other, 2)):
+        log = Log(each).begin_file().transaction(gno)
+        begin(tail, name, log)
+        take(tail, log.each()[1:])
+        settle(tail)
+        tail.finish()
+        summary = read_summary(tail.timeline.path / name, log.position)
+        assert summary is not None
+        assert summary.checksum == each
+
+
+def test_nothing_is_synced_that_the_caller_did_not_ask_for(tmp_path: Path) -> None:
+    disk = Recording()
+    log = Log().begin_file().transaction(1)
+    tail = empty_tail(make_store(tmp_path), disk)
+    begin(tail, FIRST, log)
+    disk.steps.clear()
+    take(tail, log.each()[1:])
+    assert set(disk.steps) == {f"write {FIRST}"}
+    tail.sync()
+    assert disk.steps[-1] == f"sync {FIRST}"
+    disk.steps.clear()
+    tail.advance()
+    assert disk.steps == []
+
+
+# --- power losses ---
+
+
+def received(logs: dict[str, Log], tail: Tail, chance: random.Random) -> Iterator[Publication]:
+    """Receive everything in batches of any size; each publication as it comes."""
+    for name, log in logs.items():
+        begin(tail, name, log)
+        pending = bytearray()
+        for event in log.each()[1:]:
+            assert tail.walk is not None
+            tail.walk.whole(event, 0, len(event))
+            pending += event
+            if chance.random() < 0.4:  # what a batch ends with need not be an event
+                tail.append(memoryview(bytes(pending)))
+                pending.clear()
+            if not pending and chance.random() < 0.5:
+                tail.sync()
+                if (publication := tail.advance()) is not None:
+                    yield publication
+        tail.append(memoryview(bytes(pending)))
+        tail.sync()
+        if (publication := tail.advance()) is not None:
+            yield publication
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_power_loss_at_any_moment_loses_nothing_that_was_published(tmp_path: Path, seed: int) -> None:
+    chance = random.Random(seed)
+    folder = make_store(tmp_path / "live")
+    disk = FailingPower(folder.path)
+    published = Publication(0, "", 0, GtidSet(), GtidSet(), "")
+    logs = {}
+    gno = 1
+    for number in range(1, 4):
+        log = Log(chance.choice([CRC32, OFF])).begin_file(f"{UUID_A}:1-{gno - 1}" if gno > 1 else "")
+        for _ in range(3):
+            getattr(log, chance.choice(["transaction", "statement", "payload"]))(gno, SID_A)
+            gno += 1
+        log.rotate(f"mysql-bin.{number + 1:06}")
+        logs[f"mysql-bin.{number:06}"] = log
+    known: dict[frozenset[tuple[Path, bytes]], Publication] = {}
+
+    def recovered_from(image: dict[Path, bytes]) -> Publication:
+        found = make_store(tmp_path / f"image-{len(known)}")
+        put(image, found.path)
+        recovered = recover(found, Quick())
+        assert recovered.publication.purged == GtidSet()
+        for name in newest(found).binlogs():
+            stored = (newest(found).path / name).read_bytes()
+            assert stored == logs[name].data[: len(stored)]
+            if name != recovered.publication.file:
+                assert len(stored) == len(logs[name].data)
+        assert recover(found, Quick()).dropped == 0
+        return recovered.publication
+
+    def check() -> None:
+        for image in disk.images():
+            if not any(path.name in logs for path in image):
+                assert not published.file
+                continue
+            key = frozenset(image.items())
+            if key not in known:
+                known[key] = recovered_from(image)
+            found = known[key]
+            assert published.executed <= found.executed
+            assert (published.file, published.position) <= (found.file, found.position)
+
+    disk.on_step = check  # type: ignore[method-assign]
+    tail = empty_tail(folder, disk)
+    for publication in received(logs, tail, chance):
+        published = publication
+    tail.finish()
+    assert published.executed == GtidSet.parse(f"{UUID_A}:1-{gno - 1}")
+    assert len(known) > 100
+
+
+def test_the_power_may_fail_while_a_tail_is_cut(tmp_path: Path) -> None:
+    """A truncation that is not synced may not have happened; nor may what was then written in its place."""
+    log = Log().begin_file().transaction(1).transaction(2)
+    again = Log(base=log.ends[0])
+    again.transaction(2, sizes=(7, 7, 7))
+    folder = make_store(tmp_path / "live", {FIRST: log.data[:-CRC_LENGTH]})
+    path = newest(folder).path / FIRST
+    disk = FailingPower(folder.path)
+    disk.adopt(path)
+    ends = [log.ends[0]]
+    count = 0
+
+    def check() -> None:
+        nonlocal count
+        for image in disk.images():
+            count += 1
+            found = make_store(tmp_path / f"image-{count}")
+            put(image, found.path)
+            position = recover(found, Quick()).publication.position
+            assert position >= ends[-1]
+            stored = (newest(found).path / FIRST).read_bytes()
+            assert stored in (log.data[: log.ends[0]], bytes(log.data[: log.ends[0]]) + again.data)
+
+    disk.on_step = check  # type: ignore[method-assign]
+    tail = tail_of(recover(folder, disk), disk)
+    take(tail, again.each())
+    settle(tail)
+    ends.append(again.position)
+    check()
+    assert count > 40
