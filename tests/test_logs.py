@@ -38,9 +38,7 @@ def on_terminal(script: str) -> str:
     """What ``script`` writes to stderr when that is a terminal."""
     ours, theirs = pty.openpty()
     try:
-        environ = {
-            name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR")
-        }
+        environ = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR")}
         subprocess.run([sys.executable, "-c", SETUP + script], stderr=theirs, check=True, env=environ)
         return os.read(ours, 65536).decode()
     finally:
@@ -74,18 +72,14 @@ def test_human_without_colour_when_asked() -> None:
 
 
 def test_level() -> None:
-    lines = json_lines(
-        'configure_logging(level="warning"); log.info("no"); log.warning("yes"); log.error("yes")'
-    )
+    lines = json_lines('configure_logging(level="warning"); log.info("no"); log.warning("yes"); log.error("yes")')
     assert [line["event"] for line in lines] == ["yes", "yes"]
     lines = json_lines('configure_logging(level="error"); configure_logging(level="debug"); log.debug("yes")')
     assert [line["event"] for line in lines] == ["yes"]
 
 
 def test_standard_library_records_look_alike() -> None:
-    (line,) = json_lines(
-        'configure_logging(); logging.getLogger("asyncio").warning("slow %s", "mysql://u:S3@h")'
-    )
+    (line,) = json_lines('configure_logging(); logging.getLogger("asyncio").warning("slow %s", "mysql://u:S3@h")')
     assert (line["event"], line["level"], line["logger"]) == ("slow mysql://u:x@h", "warning", "asyncio")
 
 

@@ -16,9 +16,7 @@ SHOW = (
 
 
 def cmdline_after_hiding(*arguments: str) -> tuple[bool, bytes, list[str]]:
-    result = subprocess.run(
-        [sys.executable, "-c", SHOW, *arguments], capture_output=True, text=True, check=True
-    )
+    result = subprocess.run([sys.executable, "-c", SHOW, *arguments], capture_output=True, text=True, check=True)
     hidden, shown, argv = eval(result.stdout)
     assert isinstance(hidden, bool) and isinstance(shown, bytes) and isinstance(argv, list)
     return hidden, shown, argv
@@ -42,9 +40,7 @@ def test_argv_shows_no_password(argument: str, masked: bytes) -> None:
     assert argument in argv, "the program itself still needs it"
 
 
-@pytest.mark.parametrize(
-    "argument", ["mysql://repl@db1:3306", "mysql://repl:@db1", "mysql://db1:3306", "plain"]
-)
+@pytest.mark.parametrize("argument", ["mysql://repl@db1:3306", "mysql://repl:@db1", "mysql://db1:3306", "plain"])
 def test_argv_without_password_stays(argument: str) -> None:
     hidden, shown, _ = cmdline_after_hiding(argument)
     assert hidden

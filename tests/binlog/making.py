@@ -56,10 +56,12 @@ class Log:
         version: str = "8.0.36",
         base: int = 4,
         log_positions: bool = True,
+        created: int = 0,
     ) -> None:
         self.algorithm = algorithm
         self.version = version
         self.base = base
+        self.created = created
         self.log_positions = log_positions  # False: as MariaDB 11.4 within transactions
         self.data = bytearray(BINLOG_MAGIC if base == 4 else b"")
         self.events: list[Made] = []
@@ -118,7 +120,7 @@ class Log:
     def format(self) -> Made:
         """FORMAT_DESCRIPTION."""
         start = self.position
-        described = FormatDescription(self.version, 0, bytes(42), self.algorithm)
+        described = FormatDescription(self.version, self.created, bytes(42), self.algorithm)
         length = len(described.encode(server_id=SERVER_ID))
         event = described.encode(server_id=SERVER_ID, timestamp=TIME + len(self.events), log_pos=start + length)
         self.data += event

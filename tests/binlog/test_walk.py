@@ -260,6 +260,7 @@ def test_a_tagged_gtid_with_a_tag_that_cannot_be(tag: str) -> None:
     tag=st.from_regex(r"([a-z_][a-z0-9_]{0,31})?", fullmatch=True),
     gno=st.integers(1, GNO_MAX),
 )
+@settings(deadline=None)
 def test_tagged_gtids_are_read_as_the_codec_reads_them(sid: bytes, tag: str, gno: int) -> None:
     event = builders.tagged_gtid(sid, tag, gno, [(4, 0), (5, 1)])
     decoded = GtidEvent.decode(event, 4)

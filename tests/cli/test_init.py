@@ -52,9 +52,7 @@ def test_never_overwrites(tmp_path: Path) -> None:
 
 
 def test_cannot_write(tmp_path: Path) -> None:
-    assert refused(tmp_path, "no/folder.toml").startswith(
-        "binlogd: cannot write no/folder.toml: No such file"
-    )
+    assert refused(tmp_path, "no/folder.toml").startswith("binlogd: cannot write no/folder.toml: No such file")
     assert "Got unexpected extra argument" in refused(tmp_path, "a", "b")
 
 
@@ -62,9 +60,7 @@ def test_cannot_write(tmp_path: Path) -> None:
 def test_stdout_full_is_an_error(tmp_path: Path) -> None:
     with open("/dev/full", "w") as full:
         command = [sys.executable, "-m", "binlogd", "init"]
-        result = subprocess.run(
-            command, cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True, check=False
-        )
+        result = subprocess.run(command, cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert result.returncode == 1
     assert result.stderr.startswith("binlogd: No space left on device")
     assert len(result.stderr.splitlines()) == 1

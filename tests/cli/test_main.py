@@ -35,17 +35,13 @@ sys.exit(main(["status"]))
 
 
 def binlogd(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    environment = {
-        name: value for name, value in os.environ.items() if not name.startswith("BINLOGD_")
-    } | environ
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("BINLOGD_")} | environ
     command = [sys.executable, "-m", "binlogd", *arguments]
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 
 
 def status_that(body: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    environment = {
-        name: value for name, value in os.environ.items() if not name.startswith("BINLOGD_")
-    } | environ
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("BINLOGD_")} | environ
     command = [sys.executable, "-c", WITH_STATUS.format(body=body)]
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 

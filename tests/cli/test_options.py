@@ -22,9 +22,7 @@ def handed(decorators: list[Any], *arguments: str) -> dict[str, Any]:
 
     for decorator in decorators:
         function = decorator(function)
-    result = CliRunner().invoke(
-        click.command()(function), arguments, standalone_mode=False, catch_exceptions=False
-    )
+    result = CliRunner().invoke(click.command()(function), arguments, standalone_mode=False, catch_exceptions=False)
     if result.exception is not None:
         raise result.exception
     return seen
@@ -48,9 +46,7 @@ def test_nothing_given() -> None:
 
 @pytest.mark.parametrize("config", ["-c", "--config"])
 def test_everything_given(config: str) -> None:
-    arguments = (
-        f"{config} f --source s --listen l --data-dir d --http h --log-format json --log-level debug --json"
-    )
+    arguments = f"{config} f --source s --listen l --data-dir d --http h --log-format json --log-level debug --json"
     assert handed(ALL, *arguments.split()) == {
         "config": "f",
         "source": "s",
@@ -83,9 +79,7 @@ def test_load_settings_takes_them_by_name() -> None:
     assert set(handed([options.settings_options])) <= parameters
 
 
-@pytest.mark.parametrize(
-    "arguments", [["--log-format", "xml"], ["--log-level", "loud"], ["--listen"], ["extra"]]
-)
+@pytest.mark.parametrize("arguments", [["--log-format", "xml"], ["--log-level", "loud"], ["--listen"], ["extra"]])
 def test_bad_usage(arguments: list[str]) -> None:
     with pytest.raises(click.UsageError):
         handed(ALL, *arguments)

@@ -366,9 +366,7 @@ def test_find_data_dir(write: Write) -> None:
     environment = {"BINLOGD_DATA_DIR": "environment"}
     assert find_data_dir("option", config=file, environ=environment) == Path("option")
     assert find_data_dir(config=file, environ=environment) == Path("environment")
-    assert find_data_dir(config=file, environ={}) == Path("file"), (
-        "no password file is read, no source asked for"
-    )
+    assert find_data_dir(config=file, environ={}) == Path("file"), "no password file is read, no source asked for"
     assert find_data_dir(environ=environment) == Path("environment")
     assert find_data_dir(environ={}) == Path("binlogd-data")
 

@@ -19,9 +19,7 @@ SHA2 = "$A$005$" + "\x01\n7]" * 5 + "aB./9" * 8 + "xyz"
 
 
 def source(**values: Any) -> Settings:
-    return Settings.model_validate(
-        {"source": {"hosts": ["db1"], "user": "repl", "password": SECRET} | values}
-    )
+    return Settings.model_validate({"source": {"hosts": ["db1"], "user": "repl", "password": SECRET} | values})
 
 
 def user(**values: Any) -> User:
@@ -106,9 +104,7 @@ def test_no_secret_in_any_text() -> None:
 
 def test_no_secret_in_a_refusal() -> None:
     with pytest.raises(ValidationError) as caught:
-        Settings.model_validate(
-            {"source": {"password": SECRET + "\0", "tls": "x"}, "server": {"users": [SECRET]}}
-        )
+        Settings.model_validate({"source": {"password": SECRET + "\0", "tls": "x"}, "server": {"users": [SECRET]}})
     assert SECRET not in "".join(traceback.format_exception(caught.value))
 
 
@@ -219,9 +215,7 @@ def test_password_hashes(stored: str) -> None:
     assert user(password=None, password_hash=in_hex).password_hash == SecretStr(stored)
 
 
-@pytest.mark.parametrize(
-    "stored", ["", "S3CRET", NATIVE[:-1], SHA2[:-1], SHA2 + "x", "0x41", "0xzz", "$5$abc$def"]
-)
+@pytest.mark.parametrize("stored", ["", "S3CRET", NATIVE[:-1], SHA2[:-1], SHA2 + "x", "0x41", "0xzz", "$5$abc$def"])
 def test_no_password_hashes(stored: str) -> None:
     with pytest.raises(ValidationError, match=r"authentication_string|hexadecimal"):
         user(password=None, password_hash=stored)
@@ -283,9 +277,7 @@ def test_no_password_file(tmp_path: Path, content: bytes, why: str) -> None:
 @pytest.mark.parametrize(
     ("path", "why"), [("missing", "No such file"), (".", "directory"), ("", "empty"), (5, "path in quotes")]
 )
-def test_unreadable_password_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: object, why: str
-) -> None:
+def test_unreadable_password_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: object, why: str) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValidationError) as caught:
         User.model_validate({"name": "a", "password_file": path})

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from binlogd.control.sockets import RECEIVER, ask_status
 from binlogd.control.status import collect
 from binlogd.store.layout import DataFolder
 from testbed.binlogd import Binlogd, Half
@@ -256,7 +257,7 @@ def test_a_child_that_is_hung(running: Binlogd, source: Server) -> None:
         assert code == 503
         assert [alarm["code"] for alarm in body["alarms"]] == ["sender_down"]
         source.execute("INSERT INTO d.t VALUES ()")
-        running.wait_for(source)
+        until(lambda: (ask_status(running.data / RECEIVER) or {})["publication"]["position"] == source.position()[1])
     running.wait_until(lambda: get(running, "/readyz")[0] == 200, "recovery")
 
 

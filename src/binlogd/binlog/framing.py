@@ -268,11 +268,12 @@ class Outlet:
         """Frame ``buffer[start:end]``, which begins at ``position``; sets ``consumed`` and ``filled``.
 
         False: a heartbeat for ``skipped_to`` must go out before the event at ``consumed``. ``out`` must have room
-        for the bytes and 5 more for every 19 of them (``room_for``).
+        for the bytes and 5 more for every 19 of them (``room_for``). When it raises, ``out[:filled]`` still is whole
+        packets, to be sent before anybody is told.
         """
         view = memoryview(buffer)
         at = start
-        filled = 0
+        self.filled = filled = 0
         go_on = True
         while True:
             if self._left or self._continues:
@@ -289,6 +290,7 @@ class Outlet:
                 break
             length = _u32(buffer, at + 9)[0]
             if length < HEADER_LENGTH:
+                self.filled = filled
                 raise EventError(f"the event at {self.position} says it is {length} bytes long")
             whole = length <= end - at
             if not whole and end - at < GTID_PREFIX:
@@ -296,6 +298,7 @@ class Outlet:
             if self._covering is not None:
                 kind = buffer[at + 4]
                 if kind == _GTID or kind == _GTID_TAGGED:
+                    self.filled = filled
                     self._choose(buffer, at, at + length, kind)
                 elif kind == _ANONYMOUS_GTID or kind == _PREVIOUS_GTIDS:
                     self._excluded = False  # not what the set excluded: another group, or another file

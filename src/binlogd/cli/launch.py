@@ -25,7 +25,10 @@ def settings_for(options: Mapping[str, str | None], purpose: Purpose, *, supervi
     """The settings of this process: from its own options, or, supervised, from those its parent was given."""
     if supervised:
         end_with_parent()
-        options = json.loads(sys.stdin.buffer.readline(MAX_OPTIONS))
+        line = sys.stdin.buffer.readline(MAX_OPTIONS)
+        if not line.endswith(b"\n"):
+            raise SystemExit(0)  # the supervisor ended before it told us what to do
+        options = json.loads(line)
     return load_settings(
         options["config"],
         source=options["source"],

@@ -37,7 +37,7 @@ EXIT_INTERRUPTED = 130
 COMMANDS = {
     "init": "Write a commented configuration file.",
     "check": "Check configuration, data folder, and the source's settings and grants.",
-    "run": "Receive, serve and show the status page.",
+    "run": "Receive, serve and answer for status and health over HTTP.",
     "receive": "Only receive from the source.",
     "serve": "Only serve replicas.",
     "status": "What a running binlogd is doing.",

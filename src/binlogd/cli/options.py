@@ -57,7 +57,7 @@ def data_dir_option(function: _Function) -> _Function:
 
 def http_option(function: _Function) -> _Function:
     """``--http HOST:PORT`` as ``http: str | None``."""
-    return click.option("--http", metavar="HOST:PORT", help="Status page, API and metrics. [default: 127.0.0.1:8307]")(
+    return click.option("--http", metavar="HOST:PORT", help="Status and health over HTTP. [default: 127.0.0.1:8307]")(
         function
     )
 

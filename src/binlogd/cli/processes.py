@@ -5,12 +5,17 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import os
+import resource
 import signal
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
+from binlogd.logs import get_logger
+
 _PR_SET_PDEATHSIG = 1
+
+log = get_logger(__name__)
 
 
 def end_with_parent() -> None:
@@ -21,11 +26,24 @@ def end_with_parent() -> None:
         raise SystemExit(0)
 
 
+def prepare_process() -> None:
+    """What every long-lived process wants: all the file descriptors it may have, and no death by a closed terminal.
+
+    SIGHUP will reload the configuration one day; until then it says that it did not.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    signal.signal(signal.SIGHUP, lambda *_: log.warning("SIGHUP: reloading is not available in this version; restart"))
+
+
 def run_until_signalled(body: Coroutine[Any, Any, None]) -> None:
     """Run a coroutine on a fast event loop; SIGTERM and SIGINT cancel it."""
     new_event_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
     with suppress(ImportError):
         from uvloop import new_event_loop
+
+    prepare_process()
 
     async def guarded() -> None:
         task = asyncio.current_task()

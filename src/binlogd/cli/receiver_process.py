@@ -8,6 +8,7 @@ import signal
 import time
 from typing import Any
 
+from binlogd.cli.processes import prepare_process
 from binlogd.config import Durability, Settings
 from binlogd.control.sockets import RECEIVER, Board, ControlThread
 from binlogd.logs import get_logger
@@ -54,6 +55,7 @@ def run_receiver(settings: Settings, *, supervised: bool = False) -> None:
     disk = Disk()
     folder = DataFolder(settings.data_dir)
     folder.prepare(disk)
+    prepare_process()
     wake = Wake()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: wake.set())

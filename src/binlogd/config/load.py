@@ -22,7 +22,7 @@ from pydantic_core import ErrorDetails
 
 from binlogd.config.layers import Layer, Path_, dotted, load_layers, merge, origin_of
 from binlogd.config.model import Settings
-from binlogd.config.values import Compression, Divergence, FilePath, Follow
+from binlogd.config.values import Compression, Divergence, FilePath
 from binlogd.errors import ConfigError
 from binlogd.redaction import mask_passwords
 
@@ -53,10 +53,10 @@ NOT_YET: dict[str, NotYet] = {
         "compressing the connection to the source",
         'set source.compression = "none"',
     ),
-    "source.follow": NotYet(
-        lambda settings: settings.source.follow is Follow.WRITABLE and len(settings.source.hosts) > 1,
-        "finding the writable one among several hosts",
-        'give one host, or set source.follow = "first"',
+    "source.hosts": NotYet(
+        lambda settings: len(settings.source.hosts) > 1,
+        "choosing among several hosts",
+        "give one host",
     ),
     "source.on_divergence": NotYet(
         lambda settings: settings.source.on_divergence is not Divergence.STOP,

@@ -304,7 +304,7 @@ class Server(Section):
 
 
 class Http(Section):
-    """Status page, JSON and metrics: read-only."""
+    """Status and health as JSON: read-only."""
 
     listen: ListenAddress = Field(default=Address("127.0.0.1", 8307), description="Address and port of the page.")
 
@@ -338,7 +338,7 @@ class Settings(Section):
     server: Server = Field(
         default=Server(), description="The listener that replicas, mysql and mysqlbinlog connect to."
     )
-    http: Http = Field(default=Http(), description="Status page, JSON and metrics: read-only.")
+    http: Http = Field(default=Http(), description="Status and health as JSON: read-only.")
     archive: Archive = Field(default=Archive(), description="Object storage for finished files.")
 
     @model_validator(mode="wrap")

@@ -17,7 +17,7 @@ import json
 import os
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -238,7 +238,7 @@ def ask_status(path: Path) -> dict[str, Any] | None:
     return answer if isinstance(answer, dict) else None
 
 
-async def follow(path: Path) -> AsyncIterator[Publication]:
+async def follow(path: Path) -> AsyncGenerator[Publication, None]:
     """The publications of the receiver behind a socket, until it ends; none when there is no receiver."""
     try:
         with reachable(path) as name:

@@ -125,7 +125,8 @@ def _source_alarms(source: dict[str, Any]) -> list[Alarm]:
                 "no_semi_sync",
                 since,
                 "the source does not wait for our acknowledgement: what it commits can be lost with it",
-                "install and enable rpl_semi_sync_source there",
+                "INSTALL PLUGIN rpl_semi_sync_source SONAME 'semisync_source.so' if it is not there, then"
+                " SET PERSIST rpl_semi_sync_source_enabled = 1",
             )
         ]
     return []

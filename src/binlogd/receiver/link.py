@@ -33,6 +33,10 @@ class Wake:
         """From now on every wait raises Stopped. Safe in a signal handler and from any thread."""
         os.eventfd_write(self.descriptor, 1)
 
+    def check(self) -> None:
+        """Raises Stopped when woken."""
+        self.sleep(0)
+
     def sleep(self, seconds: float) -> None:
         """Wait; raises Stopped when woken."""
         poll = select.poll()
@@ -107,6 +111,10 @@ class Link:
                 raise Stopped
             if descriptor < 0:
                 raise Unreachable(f"the source at {self.peer} was silent for {limit:g} s", code=2013)
+
+    def check_stop(self) -> None:
+        """Raises Stopped when somebody asked for it: for loops that never have to wait."""
+        self._wake.check()
 
     def wait_readable(self) -> None:
         """Until there is something to read; Unreachable after ``timeout`` seconds of silence."""

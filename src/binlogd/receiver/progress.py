@@ -48,19 +48,19 @@ class Progress:
     last_error: str = ""
     last_hint: str = ""
     since: float = field(default_factory=time.time)
-    lost_at: float = field(default_factory=time.time)  # when the source was lost, 0 while it is there
+    lost_at: float = field(default_factory=time.time)  # when the source was lost; 0 once it sent something sound
     _acks: array[float] = field(default_factory=lambda: array("d", bytes(8 * ACKS_KEPT)))
 
     def acknowledged(self, seconds: float) -> None:
         """An ACK went out this long after its event came in."""
         self._acks[self.acks_sent % ACKS_KEPT] = seconds
         self.acks_sent += 1
+        self.semi_sync = True
 
     def streaming(self) -> None:
         """The dump runs."""
         self.state = State.STREAMING
         self.since = time.time()
-        self.lost_at = 0.0
 
     def failed(self, state: State, message: str, hint: str) -> None:
         """Not streaming any more, and why."""

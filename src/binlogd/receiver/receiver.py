@@ -189,9 +189,7 @@ class Receiver:
             )
             if options.semi_sync and not session.semi_sync:
                 log.warning(
-                    "the source does not do semi-sync: a transaction can be lost with it",
-                    hint="INSTALL PLUGIN rpl_semi_sync_source SONAME 'semisync_source.so';"
-                    " SET PERSIST rpl_semi_sync_source_enabled = 1",
+                    "the source does not do semi-sync: a transaction can be lost with it", hint=_how_to(session)
                 )
             Stream(
                 link=session.link,
@@ -200,7 +198,7 @@ class Receiver:
                 announced=4 if facts.checksum == "CRC32" else 0,
                 publish=self._publish,
                 progress=progress,
-                semi_sync=session.semi_sync,
+                semi_sync=session.marked,
                 sequence=sequence,
                 received=received,
             ).run()
@@ -250,3 +248,9 @@ class Receiver:
         elif "same server_uuid" in trouble.message or "same server_id" in trouble.message:
             hint = "another receiver has a copy of this data folder: remove auto.cnf from one of them"
         return SourceRefused(message, hint=hint, code=trouble.code)
+
+
+def _how_to(session: Session) -> str:
+    """What to run at a source that does not do semi-sync."""
+    enable = "SET PERSIST rpl_semi_sync_source_enabled = 1"
+    return enable if session.marked else f"INSTALL PLUGIN rpl_semi_sync_source SONAME 'semisync_source.so'; {enable}"

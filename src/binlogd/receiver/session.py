@@ -94,7 +94,8 @@ class Session:
                 "_client_role": "binary_log_listener",
             },
         )
-        self.semi_sync = False
+        self.marked = False  # packets carry the marks of semi-sync
+        self.semi_sync = False  # and the source waits for us
 
     @property
     def link(self) -> Link:
@@ -150,9 +151,11 @@ class Session:
         if self._mariadb():
             self._query("SET @mariadb_slave_capability = 4")
         self._register()
-        if options.semi_sync and self._offers_semi_sync():
+        setting = self._semi_sync_setting() if options.semi_sync else ""
+        if setting:
             self._query("SET @rpl_semi_sync_replica = 1, @rpl_semi_sync_slave = 1")
-            self.semi_sync = True
+            self.marked = True
+            self.semi_sync = setting == "ON"
         return facts
 
     def settings(self) -> SourceSettings:
@@ -259,12 +262,13 @@ class Session:
         )
         self._result()
 
-    def _offers_semi_sync(self) -> bool:
-        """Whether the plugin is there; not whether it is enabled: a disabled source sends the marks too."""
-        return any(
-            self._query(f"SHOW VARIABLES LIKE '{name}'").rows
-            for name in ("rpl_semi_sync_source_enabled", "rpl_semi_sync_master_enabled")
-        )
+    def _semi_sync_setting(self) -> str:
+        """ON, OFF, or "" without the plugin. A source that is OFF is asked too: it sends the marks, and may go ON."""
+        for name in ("rpl_semi_sync_source_enabled", "rpl_semi_sync_master_enabled"):
+            rows = self._query(f"SHOW GLOBAL VARIABLES LIKE '{name}'").rows
+            if rows:
+                return str(rows[0][1]).upper()
+        return ""
 
     def _tls_context(self) -> ssl.SSLContext:
         options = self._options

@@ -128,7 +128,9 @@ class Stream:
             self._rotate(event)
         elif kind == EventType.FORMAT_DESCRIPTION:
             self._format(event)
-        # Heartbeats and other artificial events (MariaDB's GTID_LIST) say nothing that is stored.
+        elif kind in (EventType.HEARTBEAT, EventType.HEARTBEAT_V2):
+            self._progress.lost_at = 0.0  # a source that is there and well
+        # Other artificial events (MariaDB's GTID_LIST) say nothing that is stored.
 
     def _rotate(self, event: bytes) -> None:
         """The fake ROTATE before every file names it: the one we go on with, or the next one.
@@ -149,17 +151,13 @@ class Stream:
         described = FormatDescription.decode(event)
         self._checksum = described.algorithm.length
         if self._preamble:
+            self._intake.walk = self._tail.resume(event)
             self._preamble = False
-            walk = self._tail.walk
-            assert walk is not None
-            if self._checksum != walk.checksum:
-                raise EventError(f"{self._tail.name} has another checksum algorithm at the source than here")
-            self._intake.walk = walk
+            self._next_name = ""
             return
         if not self._next_name:
             raise ProtocolError("a FORMAT_DESCRIPTION came without the ROTATE that names its file")
         self._settle()
-        self._tail.finish()
         self._intake.walk = self._tail.start(self._next_name, event, described)
         self._next_name = ""
         self._settle(force=True)
@@ -167,6 +165,7 @@ class Stream:
     def _write(self) -> None:
         intake = self._intake
         if intake.filled:
+            self._link.check_stop()
             self._tail.append(self._out[: intake.filled])
             self._unsynced += intake.filled
             intake.filled = 0
@@ -193,6 +192,7 @@ class Stream:
         publication = tail.advance()
         if publication is not None:
             self._publish(publication)
+            progress.lost_at = 0.0
         progress.file = tail.name
         progress.position = walk.position
         progress.last_event_time = walk.last_time or progress.last_event_time

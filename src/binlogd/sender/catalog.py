@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from binlogd.binlog.gtid import GtidSet
@@ -17,7 +18,7 @@ from binlogd.sender.plan import StoredLog
 from binlogd.store.disk import explained
 from binlogd.store.layout import DataFolder, binlog_number
 from binlogd.store.publication import NOTHING, Publication
-from binlogd.store.reader import Head, publication_of, read_file, read_head, read_store, sync_newest
+from binlogd.store.reader import Head, publication_of, read_file, read_further, read_head, read_store, sync_newest
 from binlogd.store.source_facts import SourceSettings, load
 
 
@@ -32,6 +33,7 @@ class Catalog:
         self.source: SourceSettings | None = None  # of the newest timeline
         self.checksum = "CRC32"  # the newest file's algorithm, as @@binlog_checksum says it
         self._changed = asyncio.Event()
+        self._looked_at = 0  # size of the newest file when it was last walked without a receiver
 
     def read(self) -> None:
         """What is on disk, up to the last whole transaction, made durable first: for want of a receiver."""
@@ -41,6 +43,32 @@ class Catalog:
         self._paths = [file.path for file in files]
         self._look_at_newest()
         self._announce(publication_of(files))
+
+    async def read_on(self) -> None:
+        """What is on disk beyond what is known; looks at nothing when nothing grew.
+
+        Only the newest file is walked, from where it was published; with other files than before all is read.
+        """
+        listing = self._listing()
+        if listing != self._paths:
+            self.read()
+        if not listing or self._size(listing[-1]) == self._looked_at:
+            return
+        self._looked_at = self._size(listing[-1])
+        newest, old = self.logs[-1], self.publication
+        more = await asyncio.to_thread(read_further, listing[-1], newest.size)
+        if more is None or self.publication is not old:
+            return
+        self.logs[-1] = StoredLog(newest.timeline, newest.name, more.position, newest.previous)
+        self._announce(replace(old, position=more.position, executed=old.executed.add_runs(more.gtids)))
+
+    def _listing(self) -> list[Path]:
+        return [timeline.path / name for timeline in self._folder.timelines() for name in timeline.binlogs()]
+
+    @staticmethod
+    def _size(path: Path) -> int:
+        with explained("read", path):
+            return path.stat().st_size
 
     def update(self, publication: Publication) -> None:
         """The receiver published more."""

@@ -42,6 +42,7 @@ LOGIN_TIMEOUT = 10.0  # seconds from the first byte to being logged in, MySQL's 
 IDLE_TIMEOUT = 28_800.0  # seconds between statements, MySQL's wait_timeout
 REPLY_TIMEOUT = 60.0  # seconds to take an answer, MySQL's net_write_timeout
 REFUSAL_DELAY = 0.1  # seconds at least before a refused login hears so: guessing is slow, a typo is not
+SHORTEST_HEARTBEAT = 0.001  # seconds, MySQL's own least SOURCE_HEARTBEAT_PERIOD
 NON_BLOCK = 1  # BINLOG_DUMP_NON_BLOCK: end at the end instead of waiting
 HEARTBEAT_V2 = 2  # USE_HEARTBEAT_EVENT_V2 of MySQL 8.0.26; MariaDB uses the bit for something else
 ER_UNKNOWN_COM = 1047
@@ -234,8 +235,16 @@ class Conversation:
         except Refusal as refused:
             refusal = refused
             log.warning("dump refused", client=connection.address, uuid=uuid, reason=refused.message)
-        if wire.state is not ServerState.STREAMING:
-            raise ConnectionAbortedError
+        finally:
+            log.info(
+                "dump ends",
+                client=f"{connection.address}:{connection.port}",
+                uuid=uuid,
+                place=dump.place,
+                sent_bytes=dump.sent_bytes,
+            )
+        if wire.state is not ServerState.STREAMING or not dump.between_packets:
+            raise ConnectionAbortedError  # it took leave, or stands within an event: nothing more can be said
         wire.end_stream(dump.sequence)
         connection.dump = None
         service.sent_by_gone += dump.sent_bytes
@@ -281,7 +290,7 @@ class Conversation:
             has=has,
             auto_position=has is not None and not command.file,
             blocking=not command.flags & NON_BLOCK and command.server_id != 0,
-            heartbeat=(said.heartbeat_period or 0) / 1e9,
+            heartbeat=max(said.heartbeat_period / 1e9, SHORTEST_HEARTBEAT) if said.heartbeat_period else 0.0,
             heartbeat_v2=bool(command.flags & HEARTBEAT_V2) and not said.mariadb_capability,
             checksum=said.binlog_checksum,
         )

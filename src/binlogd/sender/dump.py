@@ -11,6 +11,7 @@ transactions.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from dataclasses import dataclass
@@ -28,10 +29,12 @@ from binlogd.binlog.gtid import GtidSet
 from binlogd.binlog.gtid_events import GtidEvent
 from binlogd.binlog.header import ChecksumAlgorithm, EventType, Header
 from binlogd.binlog.walk import HEADER_LENGTH, MAX_EVENT
-from binlogd.errors import EventError
+from binlogd.errors import EventError, StoreError
+from binlogd.logs import get_logger
 from binlogd.sender.catalog import Catalog
 from binlogd.sender.channel import Channel
 from binlogd.sender.plan import FIRST_POSITION, refuse, start_by_gtid, start_by_position
+from binlogd.store.disk import explained
 from binlogd.store.publication import Publication
 from binlogd.store.reader import Head, read_head
 
@@ -39,6 +42,8 @@ BLOCK = 256 * 1024  # bytes read at a time: with its framed copy about half a Mi
 SEND_TIMEOUT = 60.0  # seconds a client may take to take a block, as MySQL's net_write_timeout
 V1_HEARTBEAT_LIMIT = 2**32  # its position stands in the header's four bytes
 LONGEST_GTID_EVENT = 1024  # bytes, with every optional field of 9.7 and room for more
+
+log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +119,8 @@ class Dump:
                     return
                 self._index += 1
                 position = FIRST_POSITION
-        except EventError as bad:
+        except (EventError, StoreError) as bad:
+            log.error("a stored file cannot be served", file=self._name, error=bad.message, hint=bad.hint)
             raise refuse(f"{self._name}: {bad.message}") from bad
         finally:
             self._close()
@@ -128,24 +134,25 @@ class Dump:
 
     async def _begin_file(self, position: int) -> None:
         """Open the file and send what stands before its events."""
-        log = self._catalog.logs[self._index]
+        stored = self._catalog.logs[self._index]
         self._close()
-        self._descriptor = os.open(self._catalog.path(self._index), os.O_RDONLY | os.O_CLOEXEC)
-        self._name = log.name
-        head = read_head(self._descriptor, log.size)
+        self._name = stored.name
+        with explained("read", self._catalog.path(self._index)):
+            self._descriptor = os.open(self._catalog.path(self._index), os.O_RDONLY | os.O_CLOEXEC)
+            head = read_head(self._descriptor, stored.size)
         if head is None:
             raise EventError("the file has no FORMAT_DESCRIPTION")
         if head.algorithm is ChecksumAlgorithm.CRC32 and self._request.checksum is None:
             raise refuse("Replica can not handle replication events with the checksum that source is configured to log")
         if position > FIRST_POSITION:
-            self._check_boundary(head.algorithm, position, log.size)
+            self._check_boundary(head.algorithm, position, stored.size)
             described = for_position_start(head.format)
-        elif self._request.has is not None and self._has_first(head):
+        elif self._request.has is not None and self._has_first(head, stored.size):
             described = with_created_zero(head.format)
         else:
             described = head.format
         outlet = self._outlet
-        rotate = fake_rotate(log.name, position, server_id=self._server_id, algorithm=self._algorithm)
+        rotate = fake_rotate(stored.name, position, server_id=self._server_id, algorithm=self._algorithm)
         await self._send(outlet.packet(rotate) + outlet.packet(described))
         self._algorithm = head.algorithm
         outlet.checksum = head.algorithm.length
@@ -169,16 +176,26 @@ class Dump:
         """Everything up to ``end``."""
         outlet = self._outlet
         while outlet.position < end:
-            size = os.preadv(self._descriptor, [self._view[: min(BLOCK, end - outlet.position)]], outlet.position)
+            size = self._read(min(BLOCK, end - outlet.position))
             if not outlet.in_event:
                 self.last_event_time = int.from_bytes(self._buffer[:4], "little") or self.last_event_time
-            go_on = outlet.frame(self._buffer, 0, size, self._out)
+            try:
+                go_on = outlet.frame(self._buffer, 0, size, self._out)
+            except EventError:
+                await self._send(self._out[: outlet.filled])
+                raise
             if outlet.filled:
                 await self._send(self._out[: outlet.filled])
             elif go_on and not outlet.consumed:
                 raise EventError(f"the event at {outlet.position} does not end before {end}")
             if not go_on or (outlet.skipped_to and self._heartbeat_due() == 0):
                 await self._heartbeat(outlet.skipped_to)
+            await asyncio.sleep(0)  # other clients' turn: neither skipping nor a socket with room waits by itself
+
+    def _read(self, size: int) -> int:
+        """Bring the next ``size`` bytes of the file into the buffer; how many came."""
+        with explained("read", self._catalog.path(self._index)):
+            return os.preadv(self._descriptor, [self._view[:size]], self._outlet.position)
 
     async def _wait(self, seen: Publication) -> None:
         """For a newer publication; a heartbeat whenever its time has come."""
@@ -211,9 +228,9 @@ class Dump:
         self.sent_bytes += len(data)
         self._sent_at = time.monotonic()
 
-    def _has_first(self, head: Head) -> bool:
+    def _has_first(self, head: Head, size: int) -> bool:
         """Whether the client has the first transaction of the file (then its temporary tables are to stay)."""
-        raw = os.pread(self._descriptor, LONGEST_GTID_EVENT, head.events)
+        raw = os.pread(self._descriptor, max(min(LONGEST_GTID_EVENT, size - head.events), 0), head.events)
         if len(raw) < HEADER_LENGTH or Header.decode(raw).type not in (
             EventType.GTID,
             EventType.GTID_TAGGED,

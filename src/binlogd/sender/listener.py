@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from functools import partial
 
-from binlogd.errors import ListenError
+from binlogd.errors import ListenError, StoreError
 from binlogd.logs import get_logger
 from binlogd.sender.conversation import Conversation
 from binlogd.sender.service import Connection, Service
@@ -82,12 +82,17 @@ class Listener:
         """What the receiver publishes; as long as there is none, what is on disk."""
         catalog = self._service.catalog
         while True:
-            async for publication in self._follow():
-                catalog.update(publication)
-                followed.set()
-            if not followed.is_set():
-                catalog.read()
-                followed.set()
+            try:
+                async for publication in self._follow():
+                    catalog.update(publication)
+                    followed.set()
+                # No receiver, or none any more: what it made durable without telling us counts as well.
+                await catalog.read_on()
+            except StoreError as bad:
+                if not followed.is_set():
+                    raise
+                log.error("cannot follow the store; what was read before is served", error=str(bad))
+            followed.set()
             await asyncio.sleep(RECEIVER_PAUSE)
 
     async def _accept(self) -> None:
@@ -97,7 +102,7 @@ class Listener:
             try:
                 accepted, address = await loop.sock_accept(self._listening)
             except OSError as bad:
-                log.warning("cannot accept", error=bad.strerror, hint="raise the limit of open files")
+                log.warning("cannot accept a connection", error=bad.strerror)
                 await asyncio.sleep(ACCEPT_PAUSE)
                 continue
             if len(service.connections) >= service.max_connections:
@@ -106,9 +111,17 @@ class Listener:
                 accepted.close()
                 continue
             connection = service.open_connection(_plain(address[0]), address[1])
-            task = asyncio.create_task(Conversation(service, connection, accepted).run())
+            task = asyncio.create_task(self._serve(connection, accepted))
             connection.task = task
             task.add_done_callback(partial(self._ended, connection))
+
+    async def _serve(self, connection: Connection, accepted: socket.socket) -> None:
+        try:
+            conversation = Conversation(self._service, connection, accepted)
+        except OSError:
+            accepted.close()  # it was gone before we looked
+            return
+        await conversation.run()
 
     def _ended(self, connection: Connection, task: asyncio.Task[None]) -> None:
         self._service.close_connection(connection)

@@ -16,6 +16,7 @@ names beginning with a dot are unfinished and may be removed by the receiver.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import secrets
@@ -134,7 +135,19 @@ class DataFolder:
         return Timeline(number, source_uuid, path)
 
     def identity(self, disk: Disk, *, server_id: int | None = None, server_uuid: str | None = None) -> Identity:
-        """Who we are: as given, else as kept in auto.cnf, else made now; what is new is kept."""
+        """Who we are: as given, else as kept in auto.cnf, else made now; what is new is kept.
+
+        Two processes that start at once on a new folder get the same answer: one at a time looks and makes.
+        """
+        with explained("lock", self.path):
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            return self._identity(disk, server_id, server_uuid)
+        finally:
+            os.close(descriptor)
+
+    def _identity(self, disk: Disk, server_id: int | None, server_uuid: str | None) -> Identity:
         kept = self._read_auto_cnf()
         identity = Identity(
             server_uuid=server_uuid or (kept.server_uuid if kept else str(uuid.uuid4())),

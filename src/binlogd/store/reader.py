@@ -21,7 +21,7 @@ from binlogd.binlog.events import FormatDescription
 from binlogd.binlog.gtid import GtidSet
 from binlogd.binlog.gtid_events import PreviousGtids
 from binlogd.binlog.header import BINLOG_MAGIC, CRC_LENGTH, ChecksumAlgorithm, EventType, Header, checksum
-from binlogd.binlog.walk import HEADER_LENGTH, MAX_EVENT, Walk
+from binlogd.binlog.walk import HEADER_LENGTH, MAX_EVENT, GtidRun, Walk
 from binlogd.errors import EventError, StoreDamaged
 from binlogd.store.disk import explained
 from binlogd.store.index import Summary, read_summary
@@ -246,6 +246,34 @@ def publication_of(files: list[StoredFile]) -> Publication:
         purged=purged,
         server_version=newest.summary.server_version,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Further:
+    """What stands in the newest file behind a known position: whole transactions up to ``position``, durable."""
+
+    position: int
+    gtids: list[GtidRun]
+
+
+def read_further(path: Path, position: int) -> Further | None:
+    """Walk on from a transaction's end; None when there is no whole transaction behind it. Syncs what it found."""
+    with explained("read", path):
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            size = os.fstat(descriptor).st_size
+            head = read_head(descriptor, size)
+            if head is None:
+                return None
+            walk = Walk(position=position, checksum=head.algorithm.length)
+            with suppress(EventError):  # a torn tail: what is before it counts
+                walk_file(descriptor, walk, size)
+            if walk.transaction_end == position:
+                return None
+            os.fdatasync(descriptor)
+        finally:
+            os.close(descriptor)
+    return Further(walk.transaction_end, walk.take_gtids())
 
 
 def sync_newest(files: list[StoredFile]) -> None:

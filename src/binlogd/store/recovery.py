@@ -8,15 +8,19 @@ Unfinished files under temporary names go; a missing or stale .idx or .index is 
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 
 from binlogd.errors import EventError, StoreDamaged
 from binlogd.store.disk import Disk, explained
 from binlogd.store.index import read_summary, write_file_list, write_index
 from binlogd.store.layout import DataFolder, Timeline
 from binlogd.store.publication import Publication
-from binlogd.store.reader import FIRST_EVENT, Contents, Progress, StoredFile, publication_of, read_contents
+from binlogd.store.reader import BLOCK, FIRST_EVENT, Contents, Progress, StoredFile, publication_of, read_contents
 from binlogd.store.writer import Writer
+
+TORN_LIMIT = 80 * 1024 * 1024  # bytes: the receiver syncs every 64 MiB, and has a few more in its buffers
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +82,41 @@ def _recover_tail(timeline: Timeline, name: str, disk: Disk, progress: Progress 
             f"{path}: {contents.torn}; that event was durable before anything behind it",
             hint="the disk lost what it held: move the file away, keep it, and it will be fetched again",
         )
+    if contents.damaged:
+        _rescue(path, end, contents, disk)
     writer = Writer(disk, timeline)
     writer.open(name, end)
     writer.cut(end)
     writer.close()
     return contents, contents.size - end, contents.torn
+
+
+def _rescue(path: Path, end: int, contents: Contents, disk: Disk) -> None:
+    """Keep what is behind a bad event before it is cut off: it may be more than a torn write.
+
+    A crash tears only what was not synced, which is never more than TORN_LIMIT; more behind a bad event is damage to
+    what was durable, and nothing of it may go.
+    """
+    if contents.size - end > TORN_LIMIT:
+        raise StoreDamaged(
+            f"{path}: {contents.torn}; {contents.size - end} bytes stand behind position {end}",
+            hint="that is damage, not a torn write: keep a copy of the file; then, if the source still has it, move it"
+            " away to have it fetched again",
+        )
+    rescued = path.with_name(f"{path.name}.cut-{end}")
+    with explained("copy the end of", path):
+        source = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        target = disk.create(rescued)
+        try:
+            at = end
+            while piece := os.pread(source, BLOCK, at):
+                disk.write(target, piece)
+                at += len(piece)
+            disk.sync(target)
+            disk.sync_folder(path.parent)
+        finally:
+            os.close(source)
+            disk.close(target)
 
 
 def _finished(timeline: Timeline, name: str, disk: Disk, progress: Progress | None) -> StoredFile:

@@ -6,14 +6,14 @@ Its caller keeps the order: ``append`` what the walk has walked, ``sync``, and o
 
 from __future__ import annotations
 
-from binlogd.binlog.events import FormatDescription
+from binlogd.binlog.events import FormatDescription, for_position_start
 from binlogd.binlog.gtid import GtidSet
 from binlogd.binlog.header import ChecksumAlgorithm
 from binlogd.binlog.walk import Mark, Walk
 from binlogd.errors import SourceRefused
 from binlogd.store.disk import Disk
 from binlogd.store.index import Summary
-from binlogd.store.layout import Timeline
+from binlogd.store.layout import Timeline, binlog_base, binlog_number
 from binlogd.store.publication import Publication
 from binlogd.store.reader import FIRST_EVENT, Contents
 from binlogd.store.writer import Writer
@@ -36,6 +36,7 @@ class Tail:
         self.walk: Walk | None = None
         self._algorithm = ChecksumAlgorithm.OFF
         self._server_version = ""
+        self._format = b""
         self._previous: GtidSet | None = None
         self._head_end = 0  # behind FORMAT_DESCRIPTION; PREVIOUS_GTIDS is looked for once more is there
         self._head_read = False
@@ -49,6 +50,7 @@ class Tail:
             self._writer.open(publication.file, self.walk.position)
             self._algorithm = contents.head.algorithm
             self._server_version = contents.head.server_version
+            self._format = contents.head.format
             self._previous = contents.head.previous
             self._head_end = FIRST_EVENT + len(contents.head.format)
             self._head_read = self.walk.position > self._head_end
@@ -71,6 +73,21 @@ class Tail:
         """Whole transactions received since we began."""
         return self._earlier + (self.walk.transactions if self.walk else 0) - self._found
 
+    def resume(self, event: bytes) -> Walk:
+        """The source goes on with our newest file, as the repetition of its FORMAT_DESCRIPTION is to prove.
+
+        A source that was reset, or restored from before it wrote the file, sends another one: its bytes must not be
+        put behind ours.
+        """
+        assert self.walk is not None
+        if for_position_start(event) != for_position_start(self._format):
+            raise SourceRefused(
+                f"the source's {self.name} is not the one that is stored, of which there are {self.walk.position}"
+                " bytes: it was reset or restored",
+                hint="keep this store as it is for its history, and give the new history another data_dir",
+            )
+        return self.walk
+
     def start(self, name: str, event: bytes, described: FormatDescription) -> Walk:
         """A new file begins with this FORMAT_DESCRIPTION event. Never in the place of one that is stored.
 
@@ -80,6 +97,14 @@ class Tail:
         if (self.timeline.path / name).exists():
             raise SourceRefused(
                 f"the source begins {name} again, which the store already holds: it was reset or restored",
+                hint="keep this store as it is for its history, and give the new history another data_dir",
+            )
+        if self.name and (binlog_base(name), binlog_number(name)) != (
+            binlog_base(self.name),
+            binlog_number(self.name) + 1,
+        ):
+            raise SourceRefused(
+                f"{name} follows {self.name} at the source: it is not the next file of that history",
                 hint="keep this store as it is for its history, and give the new history another data_dir",
             )
         if described.algorithm is ChecksumAlgorithm.UNDEF:
@@ -94,6 +119,7 @@ class Tail:
         self.walk = walk
         self._algorithm = described.algorithm
         self._server_version = described.server_version
+        self._format = event
         self._previous, self._head_read = None, False
         self._head_end = walk.position
         self._added, self._marks = GtidSet(), []

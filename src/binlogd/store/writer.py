@@ -14,6 +14,7 @@ true after each:
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from binlogd.binlog.gtid import GtidSet
@@ -37,6 +38,7 @@ class Writer:
         self._dirty = False
         self.name = ""
         self.size = 0  # bytes appended so far
+        self._synced = 0  # bytes that were there at the last sync
 
     @property
     def timeline(self) -> Timeline:
@@ -57,6 +59,7 @@ class Writer:
             found = os.fstat(self._descriptor).st_size
         self.name = name
         self.size = found
+        self._synced = min(found, size)
         self._dirty = True  # whoever wrote it may not have synced it
         if found != size:
             self.cut(size)
@@ -74,7 +77,7 @@ class Writer:
             self._disk.rename(temporary, path)
             self._disk.sync_folder(path.parent)
         self.name = name
-        self.size = len(content)
+        self.size = self._synced = len(content)
         self._dirty = False
         write_file_list(self._disk, self._timeline)
 
@@ -94,9 +97,20 @@ class Writer:
             try:
                 self._disk.sync(self._descriptor)
             except OSError:
+                self._forget_unsynced()
                 with explained("sync", self.path):
                     raise
         self._dirty = False
+        self._synced = self.size
+
+    def _forget_unsynced(self) -> None:
+        """After a failed sync: the page cache may hold as clean what the disk does not have.
+
+        A later sync would then succeed and mean nothing, so these bytes are given up, to be fetched and written anew.
+        """
+        with suppress(OSError):
+            self._disk.truncate(self._descriptor, self._synced)
+            self.size = self._synced
 
     def cut(self, position: int) -> None:
         """Drop everything behind ``position``, durably. A file never grows by this: it would grow by zeros."""
@@ -113,6 +127,7 @@ class Writer:
             if self._dirty:
                 self._disk.sync(self._descriptor)
                 self._dirty = False
+            self._synced = position
 
     def finish(self, summary: Summary, marks: list[Mark]) -> None:
         """The source has gone on to another file: this one never changes again."""

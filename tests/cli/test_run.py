@@ -1,0 +1,91 @@
+"""How ``binlogd run`` starts its halves, and what it says of itself; the rest is in e2e_errors/test_processes.py."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from binlogd.cli import launch
+from binlogd.cli.launch import MAX_OPTIONS, encode_options, settings_for
+from binlogd.config import Purpose
+from binlogd.errors import ConfigError
+from testbed.binlogd import Binlogd
+from tests.cli.support import TIMEOUT
+
+OPTIONS: dict[str, str | None] = {
+    "config": None,
+    "source": "mysql://repl:p%40ss%22@db1:3307",
+    "listen": "127.0.0.1:4000",
+    "data_dir": "data with ☃",
+    "http": None,
+}
+NOTHING: dict[str, str | None] = dict.fromkeys(OPTIONS)
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Gives bytes to a half's standard input, and ties it to nobody."""
+
+    def tell(line: bytes) -> None:
+        monkeypatch.setattr(launch, "end_with_parent", lambda: None)
+        monkeypatch.setattr(sys, "stdin", types.SimpleNamespace(buffer=io.BytesIO(line)))
+
+    return tell
+
+
+def test_a_half_is_told_everything_by_a_pipe(told: Any) -> None:
+    line = encode_options(OPTIONS)
+    assert line.count(b"\n") == 1
+    assert len(line) < MAX_OPTIONS
+    told(line)
+    settings = settings_for(NOTHING, Purpose.RUN, supervised=True)
+    assert settings.source.hosts == (("db1", 3307),)
+    assert settings.source.password.get_secret_value() == 'p@ss"'
+    assert settings.server.listen == ("127.0.0.1", 4000)
+    assert str(settings.data_dir) == "data with ☃"
+
+
+def test_alone_its_own_options_count(told: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    told(encode_options(OPTIONS))
+    with pytest.raises(ConfigError, match=r"source\.hosts is missing"):
+        settings_for(NOTHING, Purpose.RUN, supervised=False)
+
+
+@pytest.mark.parametrize("half", ["receive", "serve"])
+@pytest.mark.parametrize("line", [b"", b'{"config": null, "sour'])
+def test_a_supervisor_that_is_gone_leaves_no_half(half: str, line: bytes, tmp_path: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "binlogd", half, "--supervised"],
+        input=line,
+        cwd=tmp_path,
+        capture_output=True,
+        timeout=TIMEOUT,
+        check=False,
+    )
+    assert (result.returncode, result.stdout, result.stderr) == (0, b"", b"")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_any_free_port(tmp_path: Path) -> None:
+    """What was got is said, in the log and in the status."""
+    settings = {"server.listen": "127.0.0.1:0", "http.listen": "127.0.0.1:0"}
+    running = Binlogd(tmp_path, ("127.0.0.1", 1), settings=settings).start()
+    try:
+        host, _, port = running.status()["server"]["listen"].partition(":")
+        assert (host, int(port) > 0) == ("127.0.0.1", True)
+        running.port = int(port)
+        assert running.query("SELECT @@port") == [(int(port),)]
+        lines = [json.loads(line) for line in running.log.splitlines()]
+        (page,) = [line["listen"] for line in lines if line["event"] == "answering over HTTP"]
+        assert not page.endswith(":0")
+        assert running.stop() == 0
+    finally:
+        running.close()

@@ -1,0 +1,298 @@
+"""The sockets in the data folder: questions, publications, and files that others left."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import stat
+import threading
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import aclosing, asynccontextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from binlogd.binlog.gtid import GtidSet
+from binlogd.control.sockets import Board, ControlServer, ControlThread, ask_status, follow, reachable
+from binlogd.store.publication import NOTHING, Publication
+
+UUID = "3e11fa47-71ca-11e1-9e33-c80aa9429562"
+FIRST = Publication(1, "mysql-bin.000001", 400, GtidSet.parse(f"{UUID}:1-3"), GtidSet(), "9.7.4")
+WAIT = 20.0
+
+
+def at(position: int) -> Publication:
+    return replace(FIRST, position=position)
+
+
+def run(body: Coroutine[Any, Any, None]) -> None:
+    async def limited() -> None:
+        async with asyncio.timeout(WAIT):
+            await body
+
+    asyncio.run(limited())
+
+
+@asynccontextmanager
+async def server(path: Path, board: Board | None = None, **says: Any) -> AsyncIterator[ControlServer]:
+    control = ControlServer(path, lambda: says, board)
+    await control.start()
+    try:
+        yield control
+    finally:
+        await control.stop()
+
+
+async def asked(path: Path) -> dict[str, Any] | None:
+    return await asyncio.to_thread(ask_status, path)
+
+
+async def raw(path: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    with reachable(path) as name:
+        return await asyncio.open_unix_connection(name)
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+# --------------------------------------------------------------------------------------------------------- status
+
+
+def test_a_status(tmp_path: Path) -> None:
+    async def body() -> None:
+        path = tmp_path / "receiver.sock"
+        async with server(path, pid=7, text="主库"):
+            assert await asked(path) == {"pid": 7, "text": "主库"}
+            assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert not path.exists()
+        assert await asked(path) is None
+
+    run(body())
+
+
+def test_nobody_answers(tmp_path: Path) -> None:
+    assert ask_status(tmp_path / "receiver.sock") is None
+    assert ask_status(tmp_path / "absent" / "receiver.sock") is None
+    (tmp_path / "receiver.sock").write_text("no socket")
+    assert ask_status(tmp_path / "receiver.sock") is None
+
+
+def test_a_long_path(tmp_path: Path) -> None:
+    """sockaddr_un has room for 107 bytes."""
+
+    async def body() -> None:
+        folder = tmp_path / ("long" * 30) / ("longer" * 30)
+        folder.mkdir(parents=True)
+        path = folder / "receiver.sock"
+        assert len(os.fsencode(path)) > 300
+        board = Board(FIRST)
+        async with server(path, board, pid=7):
+            assert await asked(path) == {"pid": 7}
+            async with aclosing(follow(path)) as news:
+                assert await anext(news) == FIRST
+        assert not path.exists()
+
+    run(body())
+
+
+def test_several_questions_on_a_connection_and_nonsense(tmp_path: Path) -> None:
+    async def body() -> None:
+        path = tmp_path / "sender.sock"
+        async with server(path, pid=7):
+            reader, writer = await raw(path)
+            for question, answer in (
+                ({"ask": "status"}, {"pid": 7}),
+                ({"ask": "weather"}, {"error": "unknown question 'weather'"}),
+                ({"ask": "publications"}, {"error": "unknown question 'publications'"}),  # no board: a sender
+                ({}, {"error": "unknown question None"}),
+                (["status"], {"error": "unknown question ['status']"}),
+                ({"ask": "status"}, {"pid": 7}),
+            ):
+                writer.write(json.dumps(question).encode() + b"\n")
+                assert json.loads(await reader.readline()) == answer
+            writer.close()
+            for nonsense in (b"{\n", b"\xff\n", b"x" * 100_000, b'{"ask"'):
+                reader, writer = await raw(path)
+                writer.write(nonsense)
+                writer.write_eof()
+                with suppress(ConnectionError):  # it closed with our words unread
+                    assert await reader.read() == b""
+                writer.close()
+            assert await asked(path) == {"pid": 7}
+
+    run(body())
+
+
+# ---------------------------------------------------------------------------------------------- files that are there
+
+
+def test_a_socket_that_a_dead_process_left_is_replaced(tmp_path: Path) -> None:
+    async def body() -> None:
+        path = tmp_path / "receiver.sock"
+        with socket.socket(socket.AF_UNIX) as dead:
+            dead.bind(str(path))
+        async with server(path, pid=8):
+            assert await asked(path) == {"pid": 8}
+        path.write_text("no socket")
+        async with server(path, pid=9):
+            assert await asked(path) == {"pid": 9}
+
+    run(body())
+
+
+def test_a_living_one_is_left_alone(tmp_path: Path) -> None:
+    """A second sender of a store must not take the first one's socket, neither coming nor going."""
+
+    async def body() -> None:
+        path = tmp_path / "sender.sock"
+        async with server(path, pid=1):
+            async with server(path, pid=2):
+                assert await asked(path) == {"pid": 1}
+            assert await asked(path) == {"pid": 1}
+        assert not path.exists()
+
+    run(body())
+
+
+def test_a_socket_of_somebody_else_is_not_removed(tmp_path: Path) -> None:
+    async def body() -> None:
+        path = tmp_path / "sender.sock"
+        async with server(path, pid=1):
+            path.rename(tmp_path / "elsewhere")
+            async with server(path, pid=2):
+                assert await asked(path) == {"pid": 2}
+                path.rename(tmp_path / "second")
+                (tmp_path / "elsewhere").rename(path)
+            assert path.exists()
+            assert await asked(path) == {"pid": 1}
+
+    run(body())
+
+
+# --------------------------------------------------------------------------------------------------- publications
+
+
+def test_a_follower_gets_the_newest_and_every_later_one(tmp_path: Path) -> None:
+    async def body() -> None:
+        path, board = tmp_path / "receiver.sock", Board(NOTHING)
+        async with server(path, board), aclosing(follow(path)) as news:
+            assert await anext(news) == NOTHING
+            for position in (500, 600, 700):
+                board.put(at(position))
+                assert await anext(news) == at(position)
+            async with aclosing(follow(path)) as late:
+                assert await anext(late) == at(700)
+
+    run(body())
+
+
+def test_a_put_from_another_thread_wakes_followers(tmp_path: Path) -> None:
+    async def body() -> None:
+        path, board = tmp_path / "receiver.sock", Board(NOTHING)
+        async with server(path, board), aclosing(follow(path)) as news:
+            await anext(news)
+            thread = threading.Thread(target=board.put, args=(FIRST,))
+            thread.start()
+            assert await anext(news) == FIRST
+            thread.join()
+
+    run(body())
+
+
+def test_a_follower_ends_with_its_receiver(tmp_path: Path) -> None:
+    async def body() -> None:
+        path = tmp_path / "receiver.sock"
+        seen = []
+        async with server(path, Board(FIRST)) as control:
+            async for publication in follow(path):
+                seen.append(publication)
+                await control.stop()
+        assert seen == [FIRST]
+        assert [p async for p in follow(path)] == []
+
+    run(body())
+
+
+def test_a_slow_follower_gets_the_newest(tmp_path: Path) -> None:
+    """What it does not read is not kept for it, and the receiver does not wait."""
+
+    async def body() -> None:
+        path = tmp_path / "receiver.sock"
+        large = replace(FIRST, executed=GtidSet.from_runs((bytes(16), "", gno, gno) for gno in range(1, 8000, 2)))
+        assert len(json.dumps(large.encode())) > 15_000
+        board = Board(large)
+        async with server(path, board, pid=7):
+            _, writer = await raw(path)
+            writer.transport.pause_reading()  # type: ignore[attr-defined]
+            writer.write(b'{"ask": "publications"}\n')
+            async with aclosing(follow(path)) as quick:
+                assert await anext(quick) == large
+                for position in range(1000, 1200):
+                    board.put(replace(large, position=position))
+                    assert (await anext(quick)).position == position
+                assert await asked(path) == {"pid": 7}
+            slow = asyncio.StreamReader(limit=1 << 30)
+            writer.transport.set_protocol(asyncio.StreamReaderProtocol(slow))
+            writer.transport.resume_reading()  # type: ignore[attr-defined]
+            positions: list[int] = []
+            while not positions or positions[-1] != 1199:
+                positions.append(json.loads(await slow.readline())["position"])
+            assert positions == sorted(set(positions))
+            assert len(positions) < 50, "what the kernel and one buffer hold, not two hundred"
+            writer.transport.abort()
+
+    run(body())
+
+
+def test_followers_that_leave_a_quiet_receiver_leave_nothing(tmp_path: Path) -> None:
+    async def body() -> None:
+        path = tmp_path / "receiver.sock"
+        async with server(path, Board(FIRST), pid=7):
+            await asked(path)
+            before = descriptors()
+            for _ in range(50):
+                async with aclosing(follow(path)) as news:
+                    await anext(news)
+            while descriptors() > before:  # noqa: ASYNC110 - the kernel sets no Event
+                await asyncio.sleep(0.01)
+
+    run(body())
+
+
+def test_the_thread_answers_while_its_owner_is_busy(tmp_path: Path) -> None:
+    path, board = tmp_path / "receiver.sock", Board(FIRST)
+    before = threading.active_count()
+    control = ControlThread(path, lambda: {"position": board.current.position}, board)
+    control.start()
+    try:
+        assert ask_status(path) == {"position": 400}
+
+        async def one() -> Publication:
+            async with aclosing(follow(path)) as news:
+                await anext(news)
+                board.put(at(900))
+                return await anext(news)
+
+        assert asyncio.run(one()) == at(900)
+        assert ask_status(path) == {"position": 900}
+    finally:
+        control.stop()
+    assert not path.exists()
+    assert threading.active_count() == before
+
+
+def test_a_board_that_nobody_attached_takes_everything() -> None:
+    board = Board(NOTHING)
+    for position in range(10):
+        board.put(at(position))
+    assert board.current == at(9)
+
+
+def test_a_full_counter_stops_nobody() -> None:
+    board = Board(NOTHING)
+    os.eventfd_write(board._signal, 2**64 - 2)
+    board.put(FIRST)
+    assert board.current == FIRST

@@ -1,0 +1,194 @@
+"""The status put together: with nothing running, with a part missing, and every alarm."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from binlogd import __version__
+from binlogd.binlog.gtid import GtidSet
+from binlogd.control.sockets import RECEIVER, SENDER, Board, ControlServer
+from binlogd.control.status import LOST_AFTER, alarms, collect, store_status
+from binlogd.receiver.progress import Progress, State
+from binlogd.store.layout import DataFolder
+from binlogd.store.publication import NOTHING, Publication
+from tests.binlog.making import TIME, UUID_A
+from tests.cli.support import NEWEST, logs, make_store
+
+CONTRACT = {
+    "": {"version", "server_id", "server_uuid", "uptime_s", "source", "store", "replicas", "archive", "alarms"},
+    "source": {
+        "state", "host", "port", "server_uuid", "server_version", "semi_sync", "file", "position", "last_event_time",
+        "bytes_received", "transactions_received", "acks_sent", "ack_seconds", "reconnects", "last_error",
+    },
+    "store": {
+        "timeline", "published", "gtid_executed", "gtid_purged", "files", "bytes", "free_bytes", "oldest_time",
+    },
+    "replica": {
+        "id", "user", "host", "port", "report_host", "server_id", "server_uuid", "program", "version", "mode", "file",
+        "position", "sent_bytes", "lag_bytes", "lag_seconds", "since", "tls",
+    },
+}  # fmt: skip
+"""The names that interface.md promises."""
+
+REPLICA = dict.fromkeys(CONTRACT["replica"] - {"lag_seconds"}, 0) | {"last_event_time": 0}
+
+
+def receiver(**source: Any) -> dict[str, Any]:
+    """What a receiver says of itself while it streams."""
+    progress = Progress()
+    progress.streaming()
+    return {
+        "identity": {"server_id": 2, "server_uuid": UUID_A},
+        "pid": 7,
+        "uptime_s": 3.5,
+        "source": progress.snapshot() | {"semi_sync_wanted": True, "semi_sync": True} | source,
+        "publication": Publication(1, NEWEST, 300, GtidSet.parse(f"{UUID_A}:1-5"), GtidSet(), "8.0.36").encode(),
+    }
+
+
+def sender(*replicas: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "identity": {"server_id": 2, "server_uuid": UUID_A},
+        "uptime_s": 9.0,
+        "listen": "127.0.0.1:3307",
+        "connections": 3,
+        "connections_accepted": 5,
+        "logins_refused": 1,
+        "sent_bytes": 7,
+        "replicas": list(replicas),
+    }
+
+
+def codes(*parts: Any) -> list[tuple[str, str]]:
+    return [(alarm.severity, alarm.code) for alarm in alarms(*parts)]
+
+
+def test_nothing_runs_and_nothing_is_stored(tmp_path: Path) -> None:
+    status = collect(DataFolder(tmp_path))
+    assert set(status) >= CONTRACT[""]
+    assert set(status["store"]) >= CONTRACT["store"]
+    assert status["version"] == __version__
+    assert (status["source"], status["server"], status["replicas"]) == ({"state": "stopped"}, {"state": "stopped"}, [])
+    assert status["store"]["published"] == {"file": "", "position": 0}
+    assert (status["store"]["files"], status["store"]["bytes"], status["store"]["timeline"]) == (0, 0, None)
+    assert status["store"]["free_bytes"] > 0
+    assert [alarm["code"] for alarm in status["alarms"]] == ["receiver_down", "sender_down"]
+
+
+def test_no_folder_at_all(tmp_path: Path) -> None:
+    status = collect(DataFolder(tmp_path / "absent"))
+    assert status["store"]["free_bytes"] is None
+    assert not (tmp_path / "absent").exists()
+
+
+def test_nothing_runs_on_a_store(tmp_path: Path) -> None:
+    make_store(tmp_path)
+    store = collect(DataFolder(tmp_path))["store"]
+    assert store["gtid_executed"] == f"{UUID_A}:1-6"
+    assert store["gtid_purged"] == ""
+    assert store["published"]["file"] == NEWEST
+    assert 4 < store["published"]["position"] < len(logs()[NEWEST]), "up to the last whole transaction"
+    assert (store["timeline"], store["files"], store["bytes"]) == (1, 2, sum(map(len, logs().values())))
+    assert store["oldest_time"] == TIME
+    assert store["error"] is None
+
+
+def test_a_running_receiver_says_where_the_store_ends(tmp_path: Path) -> None:
+    make_store(tmp_path)
+    store = store_status(DataFolder(tmp_path), receiver())
+    assert store["published"] == {"file": NEWEST, "position": 300}
+    assert store["gtid_executed"] == f"{UUID_A}:1-5"
+
+
+@pytest.mark.parametrize("name", ["mysql-bin.000001", NEWEST])
+def test_a_damaged_file_hides_nothing_else(tmp_path: Path, name: str) -> None:
+    (make_store(tmp_path) / name).write_bytes(b"nothing of the kind")
+    status = collect(DataFolder(tmp_path))
+    assert name in status["store"]["error"]
+    assert status["store"]["files"] == 2
+    assert status["alarms"][0]["code"] == "store_unreadable"
+    assert store_status(DataFolder(tmp_path), receiver())["gtid_executed"] == f"{UUID_A}:1-5"
+
+
+def test_asked_over_the_sockets(tmp_path: Path) -> None:
+    make_store(tmp_path)
+
+    async def body() -> dict[str, Any]:
+        replica = REPLICA | {"lag_bytes": 10, "last_event_time": 90}
+        processes = [
+            ControlServer(tmp_path / RECEIVER, lambda: receiver(last_event_time=100), Board(NOTHING)),
+            ControlServer(tmp_path / SENDER, lambda: sender(replica)),
+        ]
+        for process in processes:
+            await process.start()
+        status = await asyncio.to_thread(collect, DataFolder(tmp_path))
+        for process in processes:
+            await process.stop()
+        return status
+
+    status = asyncio.run(body())
+    assert status["alarms"] == []
+    assert (status["server_id"], status["server_uuid"], status["uptime_s"]) == (2, UUID_A, 9.0)
+    assert set(status["source"]) >= CONTRACT["source"]
+    assert set(status["replicas"][0]) >= CONTRACT["replica"]
+    assert status["replicas"][0]["lag_seconds"] == 10
+    assert status["server"] == {
+        "state": "serving",
+        "listen": "127.0.0.1:3307",
+        "connections": 3,
+        "connections_accepted": 5,
+        "logins_refused": 1,
+        "sent_bytes": 7,
+    }
+
+
+@pytest.mark.parametrize(
+    ("replica", "newest", "lag"),
+    [
+        ({"lag_bytes": 0, "last_event_time": 10}, 1000, 0),  # it has all there is, however old
+        ({"lag_bytes": 5, "last_event_time": 10}, 1000, 990),
+        ({"lag_bytes": 5, "last_event_time": 10}, None, 0),  # nothing has come since the receiver started
+        ({"lag_bytes": 5, "last_event_time": 0}, 1000, 0),  # nothing was sent yet: only bytes are known
+        ({"lag_bytes": 5, "last_event_time": 1001}, 1000, 0),
+    ],
+)
+def test_lag_in_seconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, replica: dict[str, int], newest: int | None, lag: int
+) -> None:
+    answers = {RECEIVER: receiver(last_event_time=newest), SENDER: sender(REPLICA | replica)}
+    monkeypatch.setattr("binlogd.control.status.ask_status", lambda path: answers[path.name])
+    assert collect(DataFolder(tmp_path))["replicas"][0]["lag_seconds"] == lag
+
+
+def test_alarms_of_the_processes() -> None:
+    assert codes(receiver(), sender()) == []
+    assert codes(None, sender()) == [("critical", "receiver_down")]
+    assert codes(receiver(), None) == [("critical", "sender_down")]
+    assert codes(receiver(), sender(), "mysql-bin.000001: torn") == [("critical", "store_unreadable")]
+
+
+def test_alarms_about_the_source() -> None:
+    def failed(state: State, **more: Any) -> dict[str, Any]:
+        progress = Progress()
+        progress.failed(state, "what happened", "what to do")
+        return receiver(**(progress.snapshot() | more))
+
+    (refused,) = alarms(failed(State.FAILED), sender())
+    assert (refused.severity, refused.code) == ("critical", "source_refused")
+    assert (refused.message, refused.hint) == ("what happened", "what to do")
+    assert codes(failed(State.BACKOFF), sender()) == []
+    long_ago = time.time() - LOST_AFTER - 1
+    (lost,) = alarms(failed(State.BACKOFF, lost_at=long_ago), sender())
+    assert (lost.code, lost.since) == ("source_lost", long_ago)
+    assert codes(failed(State.CONNECTING, lost_at=long_ago), sender()) == [("critical", "source_lost")]
+
+
+def test_alarms_about_semi_sync() -> None:
+    assert codes(receiver(semi_sync=False), sender()) == [("warning", "no_semi_sync")]
+    assert codes(receiver(semi_sync=False, semi_sync_wanted=False), sender()) == []
+    assert codes(receiver(semi_sync=False, state="connecting", lost_at=None), sender()) == []

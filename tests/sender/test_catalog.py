@@ -1,0 +1,189 @@
+"""What the sender may show: read once, and kept up to date by publications."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from binlogd.binlog.gtid import GtidSet
+from binlogd.errors import StoreDamaged
+from binlogd.sender.catalog import Catalog
+from binlogd.sender.plan import StoredLog, start_by_gtid
+from binlogd.store.publication import NOTHING, Publication
+from binlogd.store.reader import publication_of, read_store
+from binlogd.store.source_facts import SourceSettings
+from tests.binlog.making import CRC32, OFF, UUID_A, Log
+from tests.sender.support import catalog_of
+from tests.store.support import (
+    FIRST,
+    SECOND,
+    THIRD,
+    Quick,
+    begin,
+    chain,
+    data_of,
+    empty_tail,
+    make_store,
+    newest,
+    settle,
+    take,
+)
+
+
+def test_what_is_on_disk(tmp_path: Path) -> None:
+    logs = chain(3)
+    catalog = catalog_of(tmp_path, logs)
+    assert catalog.logs == [
+        StoredLog(1, FIRST, logs[FIRST].position, GtidSet()),
+        StoredLog(1, SECOND, logs[SECOND].position, GtidSet.parse(f"{UUID_A}:1-2")),
+        StoredLog(1, THIRD, logs[THIRD].position, GtidSet.parse(f"{UUID_A}:1-4")),
+    ]
+    assert catalog.publication.executed == GtidSet.parse(f"{UUID_A}:1-6")
+    assert catalog.path(1).name == SECOND
+    assert catalog.checksum == "CRC32"
+
+
+def test_nothing(tmp_path: Path) -> None:
+    catalog = catalog_of(tmp_path)
+    assert catalog.logs == []
+    assert catalog.publication == NOTHING
+    catalog.update(NOTHING)
+    assert catalog.logs == []
+
+
+def test_following_a_receiver_event_by_event(tmp_path: Path) -> None:
+    """After each publication the catalog is what a fresh one reads from disk."""
+    folder = make_store(tmp_path)
+    tail = empty_tail(folder)
+    catalog = Catalog(folder)
+    catalog.read()
+    for name, log in chain(3).items():
+        begin(tail, name, log)
+        for event in [b"", *log.each()[1:]]:
+            if event:
+                take(tail, [event])
+            publication = settle(tail)
+            if publication is None:
+                continue
+            catalog.update(publication)
+            fresh = Catalog(folder)
+            fresh.read()
+            assert catalog.logs == fresh.logs
+            assert catalog.publication == fresh.publication
+            assert catalog.logs[-1].size == publication.position
+
+
+def test_following_with_long_pauses(tmp_path: Path) -> None:
+    logs = chain(5)
+    folder = make_store(tmp_path, data_of({FIRST: logs[FIRST]}))
+    catalog = Catalog(folder)
+    catalog.read()
+    for count in (3, 5):
+        for name in list(logs)[:count]:
+            (newest(folder).path / name).write_bytes(logs[name].data)
+        catalog.update(publication_of(read_store(folder)))
+        fresh = Catalog(folder)
+        fresh.read()
+        assert catalog.logs == fresh.logs
+        assert [catalog.path(i).name for i in range(count)] == list(logs)[:count]
+
+
+def test_a_sender_that_begins_with_a_publication(tmp_path: Path) -> None:
+    logs = chain(3)
+    folder = make_store(tmp_path, data_of(logs), data_of({FIRST: Log().begin_file(f"{UUID_A}:1-6").transaction(7)}))
+    catalog = Catalog(folder)
+    catalog.update(publication_of(read_store(folder)))
+    fresh = Catalog(folder)
+    fresh.read()
+    assert catalog.logs == fresh.logs
+    assert [log.timeline for log in catalog.logs] == [1, 1, 1, 2]
+
+
+def test_a_new_timeline_comes(tmp_path: Path) -> None:
+    logs = chain(2)
+    folder = make_store(tmp_path, data_of(logs))
+    catalog = Catalog(folder)
+    catalog.read()
+    make_store(tmp_path, data_of({FIRST: Log().begin_file(f"{UUID_A}:1-4").transaction(5)}))
+    catalog.update(publication_of(read_store(folder)))
+    assert [(log.timeline, log.name) for log in catalog.logs] == [(1, FIRST), (1, SECOND), (2, FIRST)]
+
+
+def test_only_what_is_published_is_shown(tmp_path: Path) -> None:
+    log = Log().begin_file().transaction(1).transaction(2)
+    folder = make_store(tmp_path, {FIRST: log.data})
+    catalog = Catalog(folder)
+    whole = publication_of(read_store(folder))
+    catalog.update(replace(whole, position=log.ends[0], executed=GtidSet.parse(f"{UUID_A}:1")))
+    assert catalog.logs[0].size == log.ends[0]
+
+
+def test_without_a_receiver_only_whole_transactions_are_shown(tmp_path: Path) -> None:
+    log = Log().begin_file().transaction(1).transaction(2)
+    folder = make_store(tmp_path, {FIRST: log.data[:-1]})
+    catalog = Catalog(folder)
+    catalog.read()
+    assert catalog.logs[0].size == catalog.publication.position == log.ends[0]
+    assert (newest(folder).path / FIRST).read_bytes() == log.data[:-1], "readers write nothing"
+
+
+def test_a_file_that_has_only_begun_is_not_where_a_dump_begins(tmp_path: Path) -> None:
+    """A replica that lacks everything would be given that file, and miss all before it."""
+    logs = chain(2)
+    last = logs[SECOND]
+    folder = make_store(tmp_path, {FIRST: logs[FIRST].data, SECOND: last.data[: last.events[0].end]})
+    catalog = Catalog(folder)
+    catalog.read()
+    assert catalog.logs[-1].previous is None
+    assert start_by_gtid(catalog.logs, GtidSet(), GtidSet()) == 0
+    (newest(folder).path / SECOND).write_bytes(last.data)
+    catalog.update(publication_of(read_store(folder)))
+    assert catalog.logs[-1].previous == GtidSet.parse(f"{UUID_A}:1-2")
+    assert start_by_gtid(catalog.logs, GtidSet(), GtidSet()) == 0
+    assert start_by_gtid(catalog.logs, GtidSet.parse(f"{UUID_A}:1-2"), GtidSet()) == 1
+
+
+def test_a_publication_of_what_is_not_there(tmp_path: Path) -> None:
+    folder = make_store(tmp_path, data_of(chain(1)))
+    catalog = Catalog(folder)
+    catalog.read()
+    before = catalog.logs
+    with pytest.raises(StoreDamaged, match=r"published mysql-bin\.000009, which is not in"):
+        catalog.update(Publication(1, "mysql-bin.000009", 500, GtidSet(), GtidSet(), ""))
+    assert catalog.logs == before
+
+
+def test_the_newest_files_algorithm_and_source(tmp_path: Path) -> None:
+    folder = make_store(tmp_path, data_of({FIRST: Log(CRC32).begin_file(), SECOND: Log(OFF).begin_file()}))
+    SourceSettings({"gtid_mode": "ON"}).save(Quick(), newest(folder).path)
+    catalog = Catalog(folder)
+    catalog.read()
+    assert catalog.checksum == "NONE"
+    assert catalog.source == SourceSettings({"gtid_mode": "ON"})
+
+
+def test_lag(tmp_path: Path) -> None:
+    logs = chain(3)
+    catalog = catalog_of(tmp_path, logs)
+    sizes = [log.position for log in logs.values()]
+    assert catalog.lag_bytes(2, sizes[2]) == 0
+    assert catalog.lag_bytes(1, 100) == sizes[1] + sizes[2] - 100
+    assert catalog.lag_bytes(0, 4) == sum(sizes) - 4
+
+
+def test_waiting(tmp_path: Path) -> None:
+    async def body() -> None:
+        catalog = catalog_of(tmp_path, chain(1))
+        seen = catalog.publication
+        assert not await catalog.wait(seen, 0.01)
+        waiting = [asyncio.create_task(catalog.wait(seen, None)) for _ in range(3)]
+        await asyncio.sleep(0)
+        catalog.update(replace(seen))
+        async with asyncio.timeout(20):
+            assert await asyncio.gather(*waiting) == [True] * 3
+            assert await catalog.wait(seen, None), "what came before is not missed"
+
+    asyncio.run(body())

@@ -1,0 +1,119 @@
+"""Health and status over HTTP: exact codes, exact bodies, and one look for many askers."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+
+from binlogd.web import server
+from binlogd.web.server import StatusSite
+
+ALARM = {"severity": "warning", "code": "odd", "since": None, "message": "m", "hint": "h"}
+READY: dict[str, Any] = {"source": {"state": "streaming"}, "alarms": [], "text": "主库"}
+ALIVE = {"receive": True, "serve": True}
+Client = TestClient[Any, Any]
+
+
+def visit(
+    body: Callable[[Client], Awaitable[None]],
+    *,
+    collect: Callable[[], dict[str, Any]] = lambda: READY,
+    alive: Callable[[], dict[str, bool]] = lambda: ALIVE,
+) -> None:
+    async def visiting() -> None:
+        async with TestClient(TestServer(StatusSite(collect, alive).application())) as client:
+            await body(client)
+
+    asyncio.run(visiting())
+
+
+def test_status() -> None:
+    async def body(client: Client) -> None:
+        answer = await client.get("/api/status")
+        assert (answer.status, answer.content_type) == (200, "application/json")
+        assert await answer.json() == READY
+
+    visit(body)
+
+
+@pytest.mark.parametrize(
+    ("alive", "code"), [(ALIVE, 200), (ALIVE | {"serve": False}, 503), (ALIVE | {"receive": False}, 503)]
+)
+def test_livez(alive: dict[str, bool], code: int) -> None:
+    async def body(client: Client) -> None:
+        answer = await client.get("/livez")
+        assert (answer.status, await answer.json()) == (code, {"alive": alive})
+
+    visit(body, alive=lambda: alive)
+
+
+@pytest.mark.parametrize(
+    ("state", "alarms", "code"),
+    [
+        ("streaming", [], 200),
+        ("streaming", [ALARM], 503),
+        ("connecting", [], 503),
+        ("backoff", [], 503),
+        ("failed", [ALARM], 503),
+        ("stopped", [ALARM], 503),
+    ],
+)
+def test_readyz(state: str, alarms: list[dict[str, Any]], code: int) -> None:
+    async def body(client: Client) -> None:
+        answer = await client.get("/readyz")
+        assert answer.status == code
+        assert await answer.json() == {"ready": code == 200, "source": state, "alarms": alarms}
+
+    visit(body, collect=lambda: {"source": {"state": state}, "alarms": alarms})
+
+
+def test_liveness_asks_nobody() -> None:
+    """It must answer when what it would ask hangs."""
+
+    async def body(client: Client) -> None:
+        assert (await client.get("/livez")).status == 200
+
+    visit(body, collect=lambda: 1 / 0)  # type: ignore[arg-type, return-value]
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
+def test_read_only(method: str) -> None:
+    async def body(client: Client) -> None:
+        for path in ("/api/status", "/livez", "/readyz"):
+            assert (await client.request(method, path)).status == 405
+        assert (await client.get("/nothing")).status == 404
+        assert (await client.head("/livez")).status == 200
+
+    visit(body)
+
+
+def test_many_askers_cost_one_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "KEEP", 3600.0)
+    looks: list[int] = []
+    may_end = threading.Event()
+
+    def collect() -> dict[str, Any]:
+        looks.append(threading.get_ident())
+        assert may_end.wait(20)
+        return READY
+
+    async def body(client: Client) -> None:
+        asking = [asyncio.create_task(client.get(path)) for path in ("/api/status", "/readyz") for _ in range(10)]
+        # While the look takes its time, the loop answers others.
+        assert (await client.get("/livez")).status == 200
+        may_end.set()
+        assert {answer.status for answer in await asyncio.gather(*asking)} == {200}
+        assert len(looks) == 1
+        assert looks[0] != threading.get_ident()
+        assert (await client.get("/api/status")).status == 200
+        assert len(looks) == 1
+        monkeypatch.setattr(server, "KEEP", 0.0)
+        assert (await client.get("/api/status")).status == 200
+        assert len(looks) == 2
+
+    visit(body, collect=collect)
