@@ -10,6 +10,7 @@ from binlogd.binlog.gtid import GtidSet
 from binlogd.binlog.header import Header
 from binlogd.binlog.walk import Walk
 from binlogd.wire.packets import encode_packets
+from tests.binlog.making import Log
 
 MIB = 1024 * 1024
 
@@ -161,3 +162,21 @@ def sent(
 def heartbeat(position: int) -> bytes:
     """What ``sent`` puts where a heartbeat belongs: an event by its looks."""
     return Header(0, 27, 1, 27, position & 0xFFFFFFFF, 0x20).encode() + position.to_bytes(8, "little")
+
+
+def behind_format(log: Log) -> Walk:
+    """A walk that stands behind the FORMAT_DESCRIPTION."""
+    return Walk(position=log.events[0].end, checksum=log.checksum)
+
+
+def stored(log: Log) -> bytes:
+    """What is to be stored behind the FORMAT_DESCRIPTION."""
+    return bytes(log.data[log.at(log.events[0].end) :])
+
+
+def walked(log: Log, *, start: int | None = None) -> Walk:
+    """A walk over all of it, event by event, each taken whole."""
+    walk = Walk(position=log.base if start is None else start, checksum=log.checksum)
+    for event in log.each():
+        walk.whole(event, 0, len(event))
+    return walk

@@ -13,6 +13,9 @@ from tests.binlog.making import SID_A, UUID_A, Log
 NEWEST = "mysql-bin.000002"
 TIMEOUT = 60.0
 
+WITHOUT_OVERRIDE = ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
+"""Root for whom permissions count, so that the same folder is unusable whoever runs the tests."""
+
 
 def binlogd(
     *arguments: str, cwd: Path | None = None, environ: dict[str, str] | None = None, **options: Any

@@ -21,11 +21,9 @@ from testbed.binlogd import Binlogd
 from testbed.cluster import REPLICATION_PASSWORD, REPLICATION_USER, Cluster
 from testbed.mysqld import Server
 from testbed.ports import Port
-from tests.cli.support import NEWEST, binlogd, make_store
+from tests.cli.support import NEWEST, WITHOUT_OVERRIDE, binlogd, make_store
 
 NOWHERE = "mysql://repl:secret@127.0.0.1:1"  # a port on which nobody listens
-WITHOUT_OVERRIDE = ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
-"""Root for whom permissions count, so that the same folder is unusable whoever runs the tests."""
 
 
 @contextmanager

@@ -62,7 +62,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, mysql: Distribution) -> Itera
     """A source and a binlogd for all tests of a module, each of which begins and ends with files of its own."""
     folder = tmp_path_factory.mktemp("site")
     with Cluster(folder, mysql) as cluster:
-        options = {"max_allowed_packet": "64M", **NEVER_WITHOUT_ACK}
+        options = {"max_allowed_packet": "64M", "innodb_redo_log_capacity": "512M", **NEVER_WITHOUT_ACK}
         source = cluster.server("source", semi_sync="source", options=options)
         binlogd = Binlogd(folder / "binlogd", source).start()
         try:

@@ -239,7 +239,9 @@ def test_a_killed_child_is_started_again(running: Binlogd, source: Server, half:
     running.wait_for(source)
     running.wait_until(lambda: running.status()["alarms"] == [], "end of the alarms")
     assert running.halves()[other] == before[other]
-    assert running.query("SELECT @@gtid_executed") == [(source.gtid_executed,)]
+    running.wait_until(
+        lambda: running.query("SELECT @@gtid_executed") == [(source.gtid_executed,)], "the listener's view of it"
+    )
     assert "signal 9" in running.log
     running.assert_identical_to(source)
 

@@ -12,8 +12,7 @@ import pytest
 
 from testbed.binlogd import Binlogd
 from testbed.cluster import Cluster
-from tests.cli.support import NEWEST, TIMEOUT, binlogd, make_store, the_error
-from tests.cli.test_check import WITHOUT_OVERRIDE
+from tests.cli.support import NEWEST, TIMEOUT, WITHOUT_OVERRIDE, binlogd, make_store, the_error
 from tests.e2e_errors.support import NOWHERE, addresses, ended, leftovers, url, written
 
 MODES = ("run", "receive", "serve")
@@ -103,20 +102,18 @@ def test_a_second_receiver(cluster: Cluster, tmp_path: Path) -> None:
         first.wait_for(source)
         assert first.query("SELECT @@gtid_executed") == [(source.gtid_executed,)]
         # A further sender of a store is welcome: readers take no lock.
-        with addresses() as own:
-            further = Binlogd(tmp_path / "c", source, mode="serve", settings={"data_dir": str(first.data)})
-            further.data = first.data
-            del own
-            further.start(wait=False)
-            try:
-                further.wait_until(lambda: "serving" in further.log, "listener")
-                assert further.query("SELECT @@gtid_executed") == [(source.gtid_executed,)]
-                source.execute("CREATE DATABASE e")
-                first.wait_for(source)
-                further.wait_until(lambda: further.query("SELECT @@gtid_executed") == [(source.gtid_executed,)], "e")
-                assert further.stop() == 0
-            finally:
-                further.close()
+        further = Binlogd(tmp_path / "c", source, mode="serve", settings={"data_dir": str(first.data)})
+        further.data = first.data
+        further.start(wait=False)
+        try:
+            further.wait_until(lambda: "serving" in further.log, "listener")
+            assert further.query("SELECT @@gtid_executed") == [(source.gtid_executed,)]
+            source.execute("CREATE DATABASE e")
+            first.wait_for(source)
+            further.wait_until(lambda: further.query("SELECT @@gtid_executed") == [(source.gtid_executed,)], "e")
+            assert further.stop() == 0
+        finally:
+            further.close()
         assert first.status()["server"]["state"] == "serving", "its socket went with the other's"
         assert first.stop() == 0
         assert leftovers(first.data) == []

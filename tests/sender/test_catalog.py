@@ -165,6 +165,52 @@ def test_the_newest_files_algorithm_and_source(tmp_path: Path) -> None:
     assert catalog.source == SourceSettings({"gtid_mode": "ON"})
 
 
+def test_reading_on_without_a_receiver(tmp_path: Path) -> None:
+    """After each event that comes onto the disk the catalog is what a fresh one reads."""
+
+    async def body() -> None:
+        folder = make_store(tmp_path)
+        catalog = Catalog(folder)
+        catalog.read()
+        await catalog.read_on()
+        assert catalog.publication == NOTHING
+        tail = empty_tail(folder)
+        for name, log in chain(3).items():
+            begin(tail, name, log)
+            for event in log.each()[1:]:
+                take(tail, [event])
+                tail.advance()
+                await catalog.read_on()
+                fresh = Catalog(folder)
+                fresh.read()
+                assert [replace(log, previous=None) for log in catalog.logs] == [
+                    replace(log, previous=None) for log in fresh.logs
+                ]
+                assert catalog.publication.position == fresh.publication.position
+                assert catalog.publication.executed == fresh.publication.executed
+        seen = catalog.publication
+        await catalog.read_on()
+        assert catalog.publication is seen, "nothing grew"
+
+    asyncio.run(body())
+
+
+def test_reading_on_finds_the_previous_gtids(tmp_path: Path) -> None:
+    async def body() -> None:
+        log = Log().begin_file(f"{UUID_A}:1-5").transaction(6)
+        folder = make_store(tmp_path, {FIRST: log.data[: log.events[0].end]})
+        catalog = Catalog(folder)
+        catalog.read()
+        (newest(folder).path / FIRST).write_bytes(log.data)
+        await catalog.read_on()
+        fresh = Catalog(folder)
+        fresh.read()
+        assert catalog.logs == fresh.logs
+        assert catalog.publication == fresh.publication
+
+    asyncio.run(body())
+
+
 def test_lag(tmp_path: Path) -> None:
     logs = chain(3)
     catalog = catalog_of(tmp_path, logs)

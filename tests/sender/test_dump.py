@@ -85,12 +85,7 @@ def test_files_that_follow_each_other(tmp_path: Path) -> None:
     "algorithm",
     [
         CRC32,
-        pytest.param(
-            OFF,
-            marks=pytest.mark.xfail(
-                strict=True, reason="a log_pos of 0 is taken for a sign of MariaDB in MySQL's files"
-            ),
-        ),
+        OFF,
     ],
     ids=["CRC32", "none"],
 )
@@ -472,7 +467,6 @@ def test_a_replica_that_has_everything_hears_where_the_end_is(tmp_path: Path) ->
     asyncio.run(body())
 
 
-@pytest.mark.xfail(strict=True, reason="Dump._rest_of_file looks at the index after awaiting, and not at the size")
 def test_what_is_published_while_the_end_of_the_file_is_told_is_not_missed(tmp_path: Path) -> None:
     """The end of a file is a heartbeat for a replica that skips; while that is sent, file and store go on."""
     old = Log().begin_file().transaction(1)

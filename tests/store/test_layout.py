@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -139,6 +141,25 @@ def test_an_identity_is_made_once_and_kept(tmp_path: Path) -> None:
     assert text == f"[auto]\nserver-uuid={made.server_uuid}\nserver-id={made.server_id}\n"
     other = make_store(tmp_path / "other").identity(Disk())
     assert other.server_uuid != made.server_uuid
+
+
+def test_processes_that_start_at_once_agree(tmp_path: Path) -> None:
+    make_store(tmp_path)
+    code = (
+        "import sys; from pathlib import Path; from binlogd.store.disk import Disk;"
+        "from binlogd.store.layout import DataFolder;"
+        "sys.stdin.read(); print(DataFolder(Path(sys.argv[1])).identity(Disk()))"
+    )
+    processes = [
+        subprocess.Popen([sys.executable, "-c", code, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        for _ in range(4)
+    ]
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.close()
+        process.stdin = None
+    assert len({process.communicate()[0] for process in processes}) == 1
+    assert {process.returncode for process in processes} == {0}
 
 
 def test_what_is_given_wins_and_is_kept(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from binlogd.store.reader import (
     publication_of,
     read_contents,
     read_file,
+    read_further,
     read_head,
     read_store,
     sync_newest,
@@ -158,6 +159,28 @@ def test_a_walk_goes_on_where_it_stands(tmp_path: Path) -> None:
     os.close(descriptor)
     assert walk.transaction_end == log.position
     assert GtidSet.from_runs(walk.take_gtids()) == log.set
+
+
+def test_reading_on(tmp_path: Path) -> None:
+    log = sample()
+    path = tmp_path / FIRST
+    for position in (log.events[1].end, *log.ends):
+        for size in range(position, len(log.data) + 1, 13):
+            path.write_bytes(log.data[:size])
+            further = read_further(path, position)
+            ends = [end for end in (*log.ends, log.position) if position < end <= size]
+            if not ends:
+                assert further is None
+                continue
+            assert further is not None
+            assert further.position == ends[-1]
+            between = [gtid for gtid, end in zip(log.gtids, log.ends, strict=True) if position < end <= size]
+            assert GtidSet.from_runs(further.gtids) == GtidSet.from_runs((s, t, g, g) for s, t, g in between)
+    path.write_bytes(bytes(log.data[: log.ends[1]]) + bytes(100))
+    assert read_further(path, log.ends[1]) is None
+    further = read_further(path, log.ends[0])
+    assert further is not None
+    assert further.position == log.ends[1]
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:

@@ -11,11 +11,12 @@ from binlogd.binlog.gtid import GtidSet
 from binlogd.binlog.header import ChecksumAlgorithm
 from binlogd.binlog.walk import WHOLE_LIMIT
 from binlogd.errors import StoreDamaged, StoreUnreadable
+from binlogd.store import recovery
 from binlogd.store.disk import Disk
 from binlogd.store.index import index_path, read_marks, read_summary
 from binlogd.store.layout import DataFolder
 from binlogd.store.publication import NOTHING
-from binlogd.store.reader import read_contents
+from binlogd.store.reader import UNFINISHED, read_contents
 from binlogd.store.recovery import Recovered, recover
 from tests.binlog.making import CRC32, OFF, UUID_A, Log, broken, sample
 from tests.store.support import FIRST, SECOND, THIRD, Quick, Recording, chain, data_of, make_store, newest
@@ -93,6 +94,63 @@ def test_a_tail_with_anything_behind_it(tmp_path: Path, algorithm: ChecksumAlgor
         expected = set_up_to(log, end)
         assert recovered.publication.executed == expected
         assert found(folder).dropped == 0
+        cut = newest(folder).path / f"{FIRST}.cut-{end}"
+        assert cut.exists() is (recovered.reason != UNFINISHED)
+        if cut.exists():
+            assert cut.read_bytes() == rest, "it may have been more than a torn write"
+
+
+@pytest.mark.parametrize("kept", [1, 20, 50_000, 99_000, 100_010])
+def test_a_giant_transaction_that_was_interrupted_is_dropped_whatever_its_size(
+    tmp_path: Path, kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The limit is for what stands behind a bad event, not for what was never a whole transaction."""
+    monkeypatch.setattr(recovery, "TORN_LIMIT", 40_000)
+    log = Log().begin_file().transaction(1).transaction(2, sizes=(100_000,) * 3)
+    last = [made for made in log.events if made.kind == 30][-1]
+    data = log.data[: last.start + kept]
+    folder = make_store(tmp_path, {FIRST: data})
+    recovered = found(folder)
+    assert recovered.publication.position == log.ends[0]
+    assert recovered.dropped == len(data) - log.ends[0]
+    assert [path.name for path in newest(folder).path.iterdir() if ".cut-" in path.name] == []
+    torn = bytes(data[: last.start + kept // 2]) + bytes(39_000 if kept < 99_000 else kept - kept // 2)
+    (newest(folder).path / FIRST).write_bytes(torn)
+    again = found(folder)
+    assert again.publication.position == log.ends[0]
+    assert (newest(folder).path / FIRST).read_bytes() == log.data[: log.ends[0]]
+
+
+def test_damage_to_what_was_durable_is_not_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recovery, "TORN_LIMIT", 5_000)
+    log = Log().begin_file()
+    for gno in range(1, 40):
+        log.transaction(gno, sizes=(200,))
+    for made in log.events[2:]:
+        data = broken(bytes(log.data), made.start + 20)
+        folder = make_store(tmp_path / str(made.start), {FIRST: data})
+        behind = log.position - made.end
+        if behind > 5_000:
+            with pytest.raises(StoreDamaged, match=f"the event at {made.start}") as caught:
+                found(folder)
+            assert "keep a copy" in caught.value.hint
+            assert (newest(folder).path / FIRST).read_bytes() == data
+        elif behind < 4_500:
+            end = max([log.events[1].end, *(end for end in log.ends if end <= made.start)])
+            assert found(folder).publication.position == end
+            cut = (newest(folder).path / f"{FIRST}.cut-{end}").read_bytes()
+            assert data == (newest(folder).path / FIRST).read_bytes() + cut
+
+
+def test_a_length_that_was_damaged_is_damage_and_no_unfinished_event(tmp_path: Path) -> None:
+    log = Log().begin_file().transaction(1).transaction(2)
+    made = next(made for made in log.events if made.start == log.ends[0])
+    for at, bit in ((9, 0x80), (10, 2), (11, 1), (12, 1), (12, 0x80)):
+        data = broken(bytes(log.data), made.start + at, bit)
+        folder = make_store(tmp_path / f"{at}-{bit}", {FIRST: data})
+        recovered = found(folder)
+        assert recovered.reason != UNFINISHED
+        assert (newest(folder).path / f"{FIRST}.cut-{log.ends[0]}").read_bytes() == data[log.ends[0] :]
 
 
 def test_events_of_the_tail_corrupt_at_every_byte(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from binlogd.binlog.events import FormatDescription
+from binlogd.binlog.events import FormatDescription, for_position_start, with_created_zero
 from binlogd.binlog.gtid import GtidSet
 from binlogd.binlog.header import CRC_LENGTH, ChecksumAlgorithm
 from binlogd.errors import EventError, SourceRefused
@@ -223,6 +223,23 @@ def test_a_bad_beginning_of_a_file_leaves_the_one_before_open(tmp_path: Path) ->
     settle(tail)
     assert tail.publication.executed == GtidSet.parse(f"{UUID_A}:1-4")
     assert read_summary(newest(folder).path / FIRST, logs[FIRST].position) is not None
+
+
+def test_resuming_needs_the_same_format_description(tmp_path: Path) -> None:
+    log = Log(created=1_700_000_000).begin_file().transaction(1)
+    folder = make_store(tmp_path, {FIRST: log.data})
+    tail = tail_of(recover(folder, Quick()))
+    event = log.event(0)
+    for same in (event, for_position_start(event), with_created_zero(event)):
+        assert tail.resume(same) is tail.walk
+    other = bytearray(event)
+    for at in [*range(13), *range(21, len(event) - 4)]:
+        if 69 + 2 <= at < 75:
+            continue  # created, which a source may leave out
+        other[:] = event
+        other[at] ^= 1
+        with pytest.raises((SourceRefused, EventError)):
+            tail.resume(bytes(other))
 
 
 def test_the_same_file_and_position_in_a_new_timeline_is_news(tmp_path: Path) -> None:

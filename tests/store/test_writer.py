@@ -74,6 +74,25 @@ def test_durability_os_leaves_syncing_to_the_system_but_not_the_making_of_files(
     assert disk.steps[1] == f"sync {FIRST}"
 
 
+def test_after_a_failed_sync_what_it_was_for_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A later sync would succeed and mean nothing: the kernel may have dropped the bytes and call them clean."""
+    disk = Quick()
+    writer = started(tmp_path, disk)
+    writer.append(memoryview(b"safe"))
+    writer.sync()
+    before = writer.path.read_bytes()
+    writer.append(memoryview(b"unsafe"))
+
+    def fail(descriptor: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(disk, "sync", fail)
+    with pytest.raises(StoreUnreadable, match=r"cannot sync .*Input/output error"):
+        writer.sync()
+    assert writer.path.read_bytes() == before
+    assert writer.size == len(before)
+
+
 def test_cut_is_durable_and_appending_goes_on_there(tmp_path: Path) -> None:
     disk = Recording()
     writer = started(tmp_path, disk)

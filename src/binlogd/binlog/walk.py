@@ -302,6 +302,7 @@ class Walk:
                 self.whole(buffer, at, length)
                 at += length
             elif length <= WHOLE_LIMIT or end - at < PREFIX:
+                self._check(buffer[at + 4], length, _u32(buffer, at + 13)[0])
                 break
             else:
                 self.begin_large(buffer, at, end)
@@ -310,12 +311,9 @@ class Walk:
     def _begin(self, buffer: bytearray | memoryview | bytes, at: int, length: int, end: int) -> None:
         timestamp, kind, _, own_length, log_pos, _ = _header(buffer, at)
         if own_length != length or not HEADER_LENGTH + self.checksum <= length <= MAX_EVENT:
-            raise EventError(f"the event at {self.position} (type {kind}) says it is {own_length} bytes long")
+            raise self._bad_length(kind, own_length)
         if log_pos and log_pos != (self.position + length) & 0xFFFFFFFF:
-            raise EventError(
-                f"the event at {self.position} (type {kind}, {length} bytes) says it ends at {log_pos}:"
-                " bytes are missing or were added"
-            )
+            raise self._bad_end(kind, length, log_pos)
         self.type = kind
         self.length = length
         self._time = timestamp
@@ -416,6 +414,22 @@ class Walk:
                 self._run_sid, self._run_tag = self._group_sid, self._group_tag
                 self._run_first = self._run_last = gno
         self._group_sid, self._group_tag, self._group_gno = b"", "", 0
+
+    def _check(self, kind: int, length: int, log_pos: int) -> None:
+        """Of an event that is not all there: whether more bytes could make it a sound one."""
+        if not HEADER_LENGTH + self.checksum <= length <= MAX_EVENT:
+            raise self._bad_length(kind, length)
+        if log_pos and log_pos != (self.position + length) & 0xFFFFFFFF:
+            raise self._bad_end(kind, length, log_pos)
+
+    def _bad_length(self, kind: int, length: int) -> EventError:
+        return EventError(f"the event at {self.position} (type {kind}) says it is {length} bytes long")
+
+    def _bad_end(self, kind: int, length: int, log_pos: int) -> EventError:
+        return EventError(
+            f"the event at {self.position} (type {kind}, {length} bytes) says it ends at {log_pos}:"
+            " bytes are missing or were added"
+        )
 
     def _bad_checksum(self) -> EventError:
         return EventError(f"the event at {self.position} (type {self.type}, {self.length} bytes) fails its CRC-32")

@@ -98,6 +98,7 @@ class Stream:
                 self._settle()
             elif intake.filled >= WRITE_AT:
                 self._write()
+                link.check_stop()  # while the source sends as fast as we take it, nothing ever waits
 
     def _scan(self) -> None:
         """Take everything usable out of the buffer, and move what is left to its front."""
@@ -165,7 +166,6 @@ class Stream:
     def _write(self) -> None:
         intake = self._intake
         if intake.filled:
-            self._link.check_stop()
             self._tail.append(self._out[: intake.filled])
             self._unsynced += intake.filled
             intake.filled = 0

@@ -59,8 +59,14 @@ class Catalog:
         more = await asyncio.to_thread(read_further, listing[-1], newest.size)
         if more is None or self.publication is not old:
             return
-        self.logs[-1] = StoredLog(newest.timeline, newest.name, more.position, newest.previous)
-        self._announce(replace(old, position=more.position, executed=old.executed.add_runs(more.gtids)))
+        executed, purged, previous = old.executed, old.purged, newest.previous
+        if previous is None:
+            previous = self._previous(listing[-1], more.position)
+            missing = (previous or GtidSet()) - executed
+            executed, purged = executed | missing, purged | missing
+        self.logs[-1] = StoredLog(newest.timeline, newest.name, more.position, previous)
+        executed = executed.add_runs(more.gtids)
+        self._announce(replace(old, position=more.position, executed=executed, purged=purged))
 
     def _listing(self) -> list[Path]:
         return [timeline.path / name for timeline in self._folder.timelines() for name in timeline.binlogs()]

@@ -145,7 +145,7 @@ class Dump:
         if head.algorithm is ChecksumAlgorithm.CRC32 and self._request.checksum is None:
             raise refuse("Replica can not handle replication events with the checksum that source is configured to log")
         if position > FIRST_POSITION:
-            self._check_boundary(head.algorithm, position, stored.size)
+            self._check_boundary(head, position, stored.size)
             described = for_position_start(head.format)
         elif self._request.has is not None and self._has_first(head, stored.size):
             described = with_created_zero(head.format)
@@ -168,6 +168,7 @@ class Dump:
                 continue
             if outlet.skipped_to:
                 await self._heartbeat(outlet.skipped_to)
+                continue  # the file may have grown, and ended, meanwhile
             if self._index < len(catalog.logs) - 1 or not self._request.blocking:
                 return
             await self._wait(seen)
@@ -240,7 +241,7 @@ class Dump:
         assert self._request.has is not None
         return self._request.has.contains(event.sid, event.tag, event.gno)
 
-    def _check_boundary(self, algorithm: ChecksumAlgorithm, position: int, size: int) -> None:
+    def _check_boundary(self, head: Head, position: int, size: int) -> None:
         """Refuse a position at which no event begins."""
         if position == size:
             return
@@ -249,9 +250,9 @@ class Dump:
         log_pos = int.from_bytes(raw[13:17], "little")
         end = position + length
         sound = HEADER_LENGTH <= length <= MAX_EVENT and end <= size
-        if sound and log_pos:
+        if sound and (log_pos or "MariaDB" not in head.server_version):  # which leaves it out in transactions
             sound = log_pos == end & 0xFFFFFFFF
-        if sound and algorithm is ChecksumAlgorithm.CRC32:
+        if sound and head.algorithm is ChecksumAlgorithm.CRC32:
             crc, at = 0, position
             while at < end - 4:
                 piece = os.pread(self._descriptor, min(BLOCK, end - 4 - at), at)

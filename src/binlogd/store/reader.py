@@ -29,6 +29,7 @@ from binlogd.store.layout import DataFolder, Timeline
 from binlogd.store.publication import NOTHING, Publication
 
 FIRST_EVENT = len(BINLOG_MAGIC)  # its offset
+UNFINISHED = "an unfinished transaction"
 BLOCK = 1024 * 1024  # bytes read at a time: large enough for the disk, small enough for memory
 
 Progress = Callable[[int, int], None]  # (bytes done, bytes in all)
@@ -57,6 +58,11 @@ class Contents:
     added: GtidSet
     size: int
     torn: str
+
+    @property
+    def unsound(self) -> bool:
+        """Whether an event is bad, and not merely incomplete as a kill leaves it."""
+        return self.torn not in ("", UNFINISHED)
 
     @property
     def damaged(self) -> bool:
@@ -166,7 +172,7 @@ def read_contents(path: Path, end: int | None = None, progress: Progress | None 
             except EventError as bad:
                 torn = bad.message
             if not torn and walk.transaction_end < size:
-                torn = "an unfinished transaction"
+                torn = UNFINISHED
         finally:
             os.close(descriptor)
     return Contents(head, walk, GtidSet().add_runs(walk.take_gtids()), size, torn)

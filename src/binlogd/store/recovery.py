@@ -82,7 +82,7 @@ def _recover_tail(timeline: Timeline, name: str, disk: Disk, progress: Progress 
             f"{path}: {contents.torn}; that event was durable before anything behind it",
             hint="the disk lost what it held: move the file away, keep it, and it will be fetched again",
         )
-    if contents.damaged:
+    if contents.unsound:
         _rescue(path, end, contents, disk)
     writer = Writer(disk, timeline)
     writer.open(name, end)
@@ -94,15 +94,20 @@ def _recover_tail(timeline: Timeline, name: str, disk: Disk, progress: Progress 
 def _rescue(path: Path, end: int, contents: Contents, disk: Disk) -> None:
     """Keep what is behind a bad event before it is cut off: it may be more than a torn write.
 
-    A crash tears only what was not synced, which is never more than TORN_LIMIT; more behind a bad event is damage to
-    what was durable, and nothing of it may go.
+    A crash tears only what was not synced, which is never more than TORN_LIMIT at the end of the file; more behind a
+    bad event is damage to what was durable, and nothing of it may go. The transaction that the event stands in may be
+    larger than that, and the event itself, too: its end counts.
     """
-    if contents.size - end > TORN_LIMIT:
+    walk = contents.walk
+    behind = contents.size - walk.position - walk.length
+    if behind > TORN_LIMIT:
         raise StoreDamaged(
-            f"{path}: {contents.torn}; {contents.size - end} bytes stand behind position {end}",
+            f"{path}: {contents.torn}; {behind} bytes stand behind it",
             hint="that is damage, not a torn write: keep a copy of the file; then, if the source still has it, move it"
             " away to have it fetched again",
         )
+    if contents.size - end > TORN_LIMIT:
+        end = walk.position  # the beginning of a giant transaction is sound, and of no use alone
     rescued = path.with_name(f"{path.name}.cut-{end}")
     with explained("copy the end of", path):
         source = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

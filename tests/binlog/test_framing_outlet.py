@@ -1,0 +1,286 @@
+"""Events to packets: against the rule, event by event, and against the intake."""
+
+from __future__ import annotations
+
+import random
+from itertools import repeat
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from binlogd.binlog.framing import GTID_PREFIX, MAX_PACKET, Outlet, room_for
+from binlogd.binlog.gtid import GtidSet
+from binlogd.binlog.gtid_events import GtidEvent
+from binlogd.binlog.header import ChecksumAlgorithm, EventType
+from binlogd.binlog.walk import WHOLE_LIMIT
+from binlogd.errors import EventError
+from binlogd.wire.packets import PacketReader, encode_packets
+from tests.binlog.feeding import Receiving, behind_format, framed, heartbeat, sent, stored
+from tests.binlog.making import CRC32, OFF, SID_A, SID_B, UUID_A, UUID_B, Log, sample
+
+SEMI_SYNC = pytest.mark.parametrize("semi_sync", [False, True], ids=["plain", "semi-sync"])
+ALGORITHMS = pytest.mark.parametrize("algorithm", [CRC32, OFF], ids=["CRC32", "none"])
+NAME = "mysql-bin.000001"
+
+BIG = random.Random(5).randbytes(MAX_PACKET + 100)
+
+
+def naive(data: bytes | bytearray, log: Log, has: GtidSet | None, sequence: int = 1) -> tuple[bytes, list[int]]:
+    """What a MySQL source sends of this file: the rule of protocol.md §3.4, event by event."""
+    stream, beats = bytearray(), []
+    skipping, skipped = False, 0
+    for made in log.events[1:]:
+        event = bytes(data[made.start : made.end])
+        if has is not None:
+            if made.kind in (EventType.GTID, EventType.GTID_TAGGED):
+                gtid = GtidEvent.decode(event, log.checksum)
+                skipping = has.contains(gtid.sid, gtid.tag, gtid.gno)
+            elif made.kind in (EventType.ANONYMOUS_GTID, EventType.PREVIOUS_GTIDS):
+                skipping = False
+            if skipping and made.kind != EventType.ROTATE:
+                skipped = made.end
+                continue
+        if skipped:
+            beats.append(skipped)
+            packets, sequence = encode_packets(b"\0" + heartbeat(skipped), sequence)
+            stream += packets
+            skipped = 0
+        packets, sequence = encode_packets(b"\0" + event, sequence)
+        stream += packets
+    if skipped:
+        beats.append(skipped)
+    return bytes(stream), beats
+
+
+def check_sent(log: Log, has: GtidSet | None, **how: object) -> None:
+    start = log.events[0].end
+    expected = naive(log.data, log, has)
+    got = sent(log.data, start=start, covering=has, checksum=log.checksum, **how)  # type: ignore[arg-type]
+    assert got[1] == expected[1]
+    assert got[0] == expected[0]
+
+
+SETS = [
+    "",
+    f"{UUID_A}:1",
+    f"{UUID_A}:2-3",
+    f"{UUID_A}:1-5",
+    f"{UUID_A}:4-5",
+    f"{UUID_B}:7",
+    f"{UUID_B}:nightly:1-2",
+    f"{UUID_B}:nightly:2",
+    f"{UUID_A}:nightly:1-5,{UUID_B}:1-2",
+    f"{UUID_A}:1-5,{UUID_B}:7:nightly:1-2",
+    f"{UUID_A}:1:3:5",
+]
+
+
+@ALGORITHMS
+@pytest.mark.parametrize("has", SETS)
+@pytest.mark.parametrize("size", [1, 30, 1024, 256 * 1024])
+def test_what_the_replica_has_is_left_out(has: str, algorithm: ChecksumAlgorithm, size: int) -> None:
+    check_sent(sample(algorithm), GtidSet.parse(has) if has else None, sizes=repeat(size, 5000))
+
+
+def test_rotate_is_always_sent_and_the_heartbeat_goes_before_it() -> None:
+    log = Log().begin_file().transaction(1)
+    log.rotate()
+    stream, beats = sent(log.data, start=log.events[1].end, covering=log.set)
+    assert beats == [log.ends[0]]
+    assert stream == framed([heartbeat(log.ends[0]), log.event(-1)])
+
+
+def test_stop_is_left_out_with_the_group_before_it() -> None:
+    log = Log().begin_file().transaction(1)
+    log.stop()
+    stream, beats = sent(log.data, start=log.events[1].end, covering=log.set)
+    assert beats == [log.position]
+    assert stream == b""
+
+
+def test_an_anonymous_transaction_behind_a_skipped_one_is_sent() -> None:
+    log = Log().begin_file().transaction(1).transaction(0).statement(2).statement(0)
+    check_sent(log, log.set)
+
+
+def test_the_next_file_does_not_inherit_what_was_left_out() -> None:
+    log = Log().begin_file().transaction(1)
+    following = Log().begin_file(f"{UUID_A}:1")
+    following.query(b"DROP TABLE t")
+    outlet = Outlet(sequence=1, covering=log.set.covering)
+    out = memoryview(bytearray(room_for(10_000)))
+    outlet.position = log.events[1].start
+    assert outlet.frame(bytearray(log.data[outlet.position :]), 0, log.position - outlet.position, out)
+    assert outlet.skipped_to == log.position
+    outlet.skipped_to = 0
+    outlet.position = following.events[0].end
+    data = bytearray(following.data[outlet.position :])
+    assert outlet.frame(data, 0, len(data), out)
+    assert outlet.skipped_to == 0
+    assert out[: outlet.filled] == framed(following.each()[1:], sequence=2)
+
+
+def test_an_answer_is_kept_for_the_run_it_covers_and_no_further() -> None:
+    log = Log().begin_file()
+    for gno in (5, 6, 1, 2, 9, 10, 3, 20, 4):
+        log.statement(gno)
+    for gno in (5, 6, 1):
+        log.statement(gno, SID_B)
+    for gno in (5, 6, 1):
+        log.statement(gno, SID_A, "t")
+    check_sent(log, GtidSet.parse(f"{UUID_A}:5-9:t:1-5,{UUID_B}:1-3"))
+    asked = []
+    has = GtidSet.parse(f"{UUID_A}:1-3")
+
+    def covering(sid: bytes, tag: str, gno: int) -> tuple[bool, int]:
+        asked.append(gno)
+        return has.covering(sid, tag, gno)
+
+    long = Log().begin_file()
+    for gno in range(1, 40):
+        long.statement(gno)
+    outlet = Outlet(sequence=1, covering=covering)
+    outlet.position = long.events[1].end
+    data = bytearray(long.data[outlet.position :])
+    out = memoryview(bytearray(room_for(len(data))))
+    outlet.frame(data, 0, len(data), out)
+    outlet.skipped_to = 0
+    outlet.frame(data, outlet.consumed, len(data), out)
+    assert asked == [1, 4]
+
+
+@pytest.mark.parametrize("size", [GTID_PREFIX - 30, GTID_PREFIX, 300_000, 600_000])
+def test_large_groups_are_left_out_whole(size: int) -> None:
+    log = Log().begin_file().transaction(1).transaction(2, sizes=(size, size)).transaction(3)
+    for has in (f"{UUID_A}:2", f"{UUID_A}:1:3", f"{UUID_A}:1-3"):
+        for sizes in ((), repeat(100_000), repeat(5_000), [log.events[8].start, 700, 700, 700, 700]):
+            check_sent(log, GtidSet.parse(has), sizes=sizes)
+
+
+@pytest.mark.parametrize("excluded", [False, True])
+def test_within_a_large_event_that_is_sent_nothing_may_come_between(excluded: bool) -> None:
+    log = Log().begin_file().transaction(1, sizes=(100_000,))
+    data = bytearray(log.data)
+    outlet = Outlet(sequence=1, covering=log.set.covering if excluded else None)
+    outlet.position = start = log.events[1].end
+    out = memoryview(bytearray(room_for(len(data))))
+    assert outlet.in_event is False
+    assert outlet.frame(data, start, start + 50_000, out)
+    assert outlet.consumed == start + 50_000
+    assert outlet.in_event is not excluded
+    assert outlet.frame(data, outlet.consumed, len(data), out)
+    assert outlet.in_event is False
+    assert outlet.position == len(data)
+
+
+@pytest.mark.parametrize("more", [-2, -1, 0, 1, 2])
+def test_events_about_as_long_as_a_packet_are_sent_as_the_wire_sends_them(more: int) -> None:
+    log = Log().begin_file()
+    log.add(EventType.WRITE_ROWS, BIG[: MAX_PACKET - 1 - 23 + more])
+    log.stop()
+    stream, _ = sent(log.data, start=log.events[1].end)
+    assert stream == framed(log.each()[2:])
+
+
+def test_an_event_of_several_packets_is_sent_as_the_wire_sends_it() -> None:
+    log = Log().begin_file()
+    log.add(EventType.WRITE_ROWS, (BIG * 3)[: 3 * MAX_PACKET - 1 - 23])
+    log.xid()
+    stream, _ = sent(log.data, start=log.events[1].end, sequence=253, sizes=repeat(200_001))
+    assert stream == framed(log.each()[2:], sequence=253)
+    reader = PacketReader(max_payload=2**30, sequence=253)
+    reader.feed(stream)
+    assert reader.next() == b"\0" + log.event(2)
+    assert reader.next() == b"\0" + log.event(3)
+
+
+def test_a_block_larger_than_an_event_of_several_packets() -> None:
+    log = Log().begin_file()
+    log.add(EventType.WRITE_ROWS, BIG[: MAX_PACKET + 10])
+    log.xid()
+    stream, _ = sent(log.data, start=log.events[1].end, block=MAX_PACKET + 1000)
+    assert stream == framed(log.each()[2:])
+
+
+def test_there_is_room_for_the_smallest_events() -> None:
+    log = Log(OFF).begin_file()
+    for _ in range(1000):
+        log.stop()
+    start = log.events[1].end
+    data = bytearray(log.data[start:])
+    assert len(data) == 19_000
+    outlet = Outlet(sequence=0, covering=None)
+    outlet.position = start
+    out = memoryview(bytearray(room_for(len(data))))
+    assert outlet.frame(data, 0, len(data), out)
+    assert outlet.consumed == len(data)
+    assert outlet.filled == 24_000
+
+
+def test_a_length_on_disk_that_cannot_be() -> None:
+    outlet = Outlet(sequence=0, covering=None)
+    with pytest.raises(EventError, match="says it is 0 bytes long"):
+        outlet.frame(bytearray(100), 0, 100, memoryview(bytearray(200)))
+
+
+def test_our_own_packets_take_part_in_the_sequence() -> None:
+    outlet = Outlet(sequence=255, covering=None)
+    assert outlet.packet(b"abc") == b"\x04\0\0\xff\0abc"
+    assert outlet.packet(b"") == b"\x01\0\0\0\0"
+    assert outlet.sequence == 1
+
+
+@st.composite
+def logs(draw: st.DrawFn) -> Log:
+    """Files of all kinds of transactions, with repeated and rising GTIDs."""
+    log = Log(draw(st.sampled_from([CRC32, OFF]))).begin_file()
+    for _ in range(draw(st.integers(0, 12))):
+        make = draw(st.sampled_from(["transaction", "statement", "payload", "large", "query", "stop"]))
+        sid, tag = draw(st.sampled_from([(SID_A, ""), (SID_B, ""), (SID_A, "t")]))
+        gno = draw(st.integers(0, 8))
+        if make == "large":
+            log.transaction(gno, sid, tag if gno else "", sizes=(draw(st.integers(900, 400_000)),))
+        elif make == "query":
+            log.query(b"DROP TABLE t")
+        elif make == "stop":
+            log.stop()
+        else:
+            getattr(log, make)(gno, sid, tag if gno else "")
+    if draw(st.booleans()):
+        log.rotate()
+    return log
+
+
+SIZES = st.lists(st.integers(1, 300_000) | st.integers(1, 40), max_size=30)
+
+
+@given(log=logs(), has=st.sampled_from([None, *SETS, f"{UUID_A}:1-8:t:3-6"]), sizes=SIZES)
+@settings(max_examples=60, deadline=None)
+def test_any_log_is_sent_as_the_rule_says(log: Log, has: str | None, sizes: list[int]) -> None:
+    check_sent(log, GtidSet.parse(has) if has else None, sizes=sizes)
+
+
+@given(log=logs(), out_sizes=SIZES, in_sizes=SIZES)
+@settings(max_examples=60, deadline=None)
+def test_what_is_sent_and_received_is_the_same_file(log: Log, out_sizes: list[int], in_sizes: list[int]) -> None:
+    stream, _ = sent(log.data, start=log.events[0].end, checksum=log.checksum, sizes=out_sizes)
+    got = Receiving(walk=behind_format(log)).feed(stream, in_sizes)
+    got.keep()
+    assert got.stored == stored(log)
+    assert got.left == 0
+    assert got.intake.walk is not None
+    assert got.intake.walk.position == log.position
+
+
+def test_a_large_file_there_and_back() -> None:
+    log = Log().begin_file()
+    for gno, size in enumerate((10, 600_000, 17_000_000, 100, WHOLE_LIMIT - 23, WHOLE_LIMIT - 22, 5_000_000), 1):
+        log.transaction(gno, sizes=(size,))
+    stream, _ = sent(log.data, start=log.events[0].end)
+    got = Receiving(walk=behind_format(log)).feed(stream, repeat(777_777))
+    got.keep()
+    assert got.stored == stored(log)
+    assert got.intake.walk is not None
+    assert got.intake.walk.transaction_end == log.position
+    assert GtidSet.from_runs(got.intake.walk.take_gtids()) == log.set
