@@ -140,8 +140,12 @@ class Binlogd:
         argv = [sys.executable, "-m", "binlogd", self.mode, "-c", str(configuration)]
         self._process = processes.start(argv, cwd=self.folder, log=self._log)
         if wait:
-            self.wait_until(self._answers, "an answer on its sockets", START_TIMEOUT)
+            self.wait_answering()
         return self
+
+    def wait_answering(self, timeout: float = START_TIMEOUT) -> None:
+        """Wait until all halves run and answer: after a start, or after one of them was killed."""
+        self.wait_until(self._answers, "an answer on its sockets", timeout)
 
     def _answers(self) -> bool:
         """Whether the halves that run in this start answer: those of an earlier start may still be ending."""

@@ -344,7 +344,8 @@ def test_the_mysql_client_connects_and_is_told_who_we_are(history: Site, mysql: 
     )
 
     assert "binlogd" in output.splitlines()[1]
-    assert history.source.value("SELECT @@version").partition("-")[0] + "-binlogd" in output
+    assert f"{history.source.value('SELECT @@version')}-binlogd" in output.splitlines()[1]
+    assert f"Current user:\t\t{history.binlogd.user}@" in output
     shown = history.binlogd.run(mysql, "mysql", "--batch", "--skip-column-names", "--execute=SHOW BINARY LOGS")
     assert [line.split("\t")[:2] for line in shown.splitlines()] == [
         [log.name, str(log.size)] for log in history.source.binary_logs()

@@ -75,7 +75,7 @@ def test_a_newer_dump_of_the_same_replica_ends_the_older(
         assert first.killed_why is not None
         assert (first.killed_why.code, first.killed_why.message) == (
             1236,
-            f"A replica with the same {word} as this replica has connected to the source",
+            "A replica with the same server_uuid/server_id as this replica has connected to the source",
         )
 
 

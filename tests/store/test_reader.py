@@ -165,7 +165,7 @@ def test_reading_on(tmp_path: Path) -> None:
     log = sample()
     path = tmp_path / FIRST
     for position in (log.events[1].end, *log.ends):
-        for size in range(position, len(log.data) + 1, 13):
+        for size in range(position, len(log.data) + 1, 31):
             path.write_bytes(log.data[:size])
             further = read_further(path, position)
             ends = [end for end in (*log.ends, log.position) if position < end <= size]

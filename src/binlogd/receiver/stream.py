@@ -146,6 +146,7 @@ class Stream:
         if self._preamble and name != self._tail.name:
             raise ProtocolError(f"asked for {self._tail.name}, the source sends {name}")
         self._next_name = name
+        self._intake.walk = None  # no event belongs anywhere until the FORMAT_DESCRIPTION has come
 
     def _format(self, event: bytes) -> None:
         """A FORMAT_DESCRIPTION begins a file, or repeats the one we go on with."""

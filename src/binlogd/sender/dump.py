@@ -2,7 +2,7 @@
 
 The sequence a client sees is protocol.md §3: before every file a fake ROTATE and the file's FORMAT_DESCRIPTION, then
 its events; by GTID, without the transactions the replica has, and a heartbeat that carries the skipped end before
-the next event and at the end of a file. At the live tail the dump waits for publications; a heartbeat goes out
+the next event and at the end of the newest file. At the live tail the dump waits for publications; a heartbeat goes out
 whenever nothing else did for the replica's period.
 
 A dump reads files below the published position only. It holds one block and its framed copy, whatever the
@@ -85,6 +85,7 @@ class Dump:
         self._name = ""
         self._descriptor = -1
         self._sent_at = time.monotonic()
+        self._clears_created: bool | None = None  # decided by the first file, as mysqld does, for all of them
         self._sending = False
         self.sent_bytes = 0
         self.last_event_time = 0  # of the first event of the block last sent; seconds since the epoch
@@ -146,11 +147,14 @@ class Dump:
             raise refuse("Replica can not handle replication events with the checksum that source is configured to log")
         if position > FIRST_POSITION:
             self._check_boundary(head, position, stored.size)
-            described = for_position_start(head.format)
-        elif self._request.has is not None and self._has_first(head, stored.size):
+        described = head.format
+        if self._request.has is None:
+            if position > FIRST_POSITION:
+                described = for_position_start(head.format)
+        elif self._clears_created is None:
+            self._clears_created = self._request.auto_position and self._has_first(head, stored.size)
+        if self._clears_created:
             described = with_created_zero(head.format)
-        else:
-            described = head.format
         outlet = self._outlet
         rotate = fake_rotate(stored.name, position, server_id=self._server_id, algorithm=self._algorithm)
         await self._send(outlet.packet(rotate) + outlet.packet(described))
@@ -166,10 +170,13 @@ class Dump:
             if outlet.position < catalog.logs[self._index].size:
                 await self._stretch(catalog.logs[self._index].size)
                 continue
+            if self._index < len(catalog.logs) - 1:
+                outlet.skipped_to = 0  # the next file's ROTATE tells of it
+                return
             if outlet.skipped_to:
                 await self._heartbeat(outlet.skipped_to)
                 continue  # the file may have grown, and ended, meanwhile
-            if self._index < len(catalog.logs) - 1 or not self._request.blocking:
+            if not self._request.blocking:
                 return
             await self._wait(seen)
 

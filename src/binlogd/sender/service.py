@@ -135,12 +135,11 @@ class Service:
                 continue
             same = other.replica_uuid == uuid if uuid else not other.replica_uuid and other.server_id == server_id
             if same and (uuid or server_id):
-                word = "server_uuid" if uuid else "server_id"
                 other.end(
                     Refusal(
                         1236,
                         "HY000",
-                        f"A replica with the same {word} as this replica has connected to the source",
+                        "A replica with the same server_uuid/server_id as this replica has connected to the source",
                     )
                 )
         connection.replica_uuid, connection.server_id, connection.mode = uuid, server_id, mode
