@@ -1,1 +1,36 @@
-"""Replication data, pure: GTID sets, event codecs, checksums, and the framing of events. Knows no socket, no file."""
+"""Replication data, pure: GTID sets, event codecs, checksums, and the framing of events. Knows no socket, no file.
+
+The modules of HOT are compiled when the package is built (machine.py tells how). With BINLOGD_PURE=1 in the
+environment the Python they were compiled from runs instead, which is for tests and benchmarks: both are to do the same.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+HOT = ("walk", "framing")
+
+
+def compiled() -> bool:
+    """Whether the hot modules run compiled; else everything works, and more slowly."""
+    from binlogd.binlog import framing, walk
+
+    return not any(str(module.__file__).endswith(".py") for module in (walk, framing))
+
+
+def _load_plain() -> None:
+    """Import the hot modules from their .py files, which Python itself does only where nothing compiled is beside."""
+    for name in HOT:
+        full_name = f"{__name__}.{name}"
+        spec = spec_from_file_location(full_name, Path(__file__).with_name(f"{name}.py"))
+        assert spec is not None and spec.loader is not None
+        sys.modules[full_name] = module = module_from_spec(spec)
+        spec.loader.exec_module(module)
+        setattr(sys.modules[__name__], name, module)
+
+
+if os.environ.get("BINLOGD_PURE", "0") not in ("", "0"):
+    _load_plain()

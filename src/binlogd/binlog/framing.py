@@ -6,16 +6,35 @@
 
 Buffers are walked in place; nothing is held per transaction. An event that fits is taken whole; a large one streams
 through, so that memory does not grow with the event.
+
+Compiled, as walk.py is (machine.py tells how): ``scan`` and ``frame`` let go of the GIL. What they put out never is
+more than they were promised room for, which they check once, before they begin:
+
+    Intake   fewer bytes than it takes in, since a packet is longer than its event
+    Outlet   4 bytes of header and 1 more for every event begun, which are at least HEADER_LENGTH bytes apart; and 4 for
+             every further packet of a large event, of which a block that begins within one has at most one for each
+             MAX_PACKET bytes, and an empty one (``room_for``)
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from enum import IntEnum
-from struct import Struct
+from typing import TYPE_CHECKING, NoReturn
 
 from binlogd.binlog.walk import HEADER_LENGTH, PREFIX, WHOLE_LIMIT, Walk, tagged_gtid
+from binlogd.binlog.walk import SID as _SID
 from binlogd.errors import EventError, ProtocolError
+
+if TYPE_CHECKING:
+    from binlogd.binlog import machine as cython
+else:
+    try:
+        import cython
+    except ImportError:
+        from binlogd.binlog import machine as cython
+if not cython.compiled:
+    from binlogd.binlog.machine import copy, gtid, raw, raw_out, u32
 
 MAX_PACKET = 0xFFFFFF  # payload bytes of one packet; a longer payload continues in the next
 GTID_PREFIX = 1024  # of any event this much shows its GTID: a GTID event is shorter
@@ -30,8 +49,12 @@ _HEARTBEAT_V2 = 41
 _GTID_TAGGED = 42
 _ARTIFICIAL = 0x20  # LOG_EVENT_ARTIFICIAL_F
 
-_u64 = Struct("<Q").unpack_from
-_u32 = Struct("<I").unpack_from
+# The limits once more, as what framing.pxd makes numbers of C.
+_HEADER = HEADER_LENGTH
+_WHOLE_LIMIT = WHOLE_LIMIT
+_PREFIX = PREFIX
+_MAX_PACKET = MAX_PACKET
+_GTID_PREFIX = GTID_PREFIX
 
 
 class Stop(IntEnum):
@@ -43,11 +66,20 @@ class Stop(IntEnum):
     END = 3  # an EOF packet: the source has no more
 
 
+_STOPS = tuple(Stop)
+_MORE, _CONTROL, _ERROR, _END = 0, 1, 2, 3
+
+
+def room_for(block: int) -> int:
+    """Bytes of ``out`` that ``Outlet.frame`` needs for a block of this size: 5 for each event of at least 19."""
+    return block + 5 * (block // HEADER_LENGTH + 2)
+
+
 class Intake:
     """Splits the packets of a dump into events and gathers those that belong into the file.
 
-    ``scan`` takes bytes from ``buffer`` and puts events into ``out``, which must be at least as large. Between two
-    calls the caller keeps ``buffer[consumed:end]`` and appends to it, and writes ``out[:filled]`` away.
+    ``scan`` takes bytes from ``buffer`` and puts events into ``out``, which must have as much room behind ``filled``.
+    Between two calls the caller keeps ``buffer[consumed:end]`` and appends to it, and writes ``out[:filled]`` away.
 
     Control events are those that are never stored as they come: FORMAT_DESCRIPTION, heartbeats and everything
     artificial. The caller answers a FORMAT_DESCRIPTION by setting ``walk``.
@@ -84,73 +116,83 @@ class Intake:
         When it raises, ``out[:filled]`` still is everything that was walked: whole events, then perhaps the
         beginning of a large one.
         """
-        view = memoryview(buffer)
+        if not 0 <= start <= end <= len(buffer) or self.filled < 0 or self.filled + end - start > len(out):
+            raise ValueError(f"{start}:{end} is not within the buffer, or more than there is room for")
+        view, put, walk = raw(buffer), raw_out(out), self.walk
+        if walk is None and (self._packet_left or self._continues):
+            raise ValueError("within an event its walk was taken away")
+        with cython.nogil:
+            stop = self._scan(walk, view, start, end, put)
+        return _STOPS[stop]
+
+    # What follows runs without the GIL and looks at no Python object, but where a method says so (framing.pxd). The
+    # views are addresses then: every read is behind a check that the bytes are there.
+
+    def _scan(self, walk: Walk | None, view: memoryview, start: int, end: int, out: memoryview) -> int:
         at = start
         prefix = self._prefix
-        stop = Stop.MORE
+        stop = _MORE
         while True:
             if self._packet_left:
                 size = min(self._packet_left, end - at)
                 if not size:
                     break
-                assert self.walk is not None
-                whole = self.walk.feed_large(view[at : at + size])
-                out[self.filled : self.filled + size] = view[at : at + size]
+                self._piece(walk, view, at, size, out)
                 at += size
-                self.filled += size
-                self._packet_left -= size
-                if whole and not self._continues:
-                    self._event_end()
                 continue
             if end - at < 4:
                 break
-            length = buffer[at] | buffer[at + 1] << 8 | buffer[at + 2] << 16
-            if buffer[at + 3] != self._sequence:
-                raise ProtocolError(f"packet out of order: sequence id {buffer[at + 3]} where {self._sequence} was due")
+            length = view[at] | view[at + 1] << 8 | view[at + 2] << 16
+            if view[at + 3] != self._sequence:
+                self._out_of_order(view[at + 3])
             if self._continues:
-                self._continue(length)
+                self._continue(walk, length)
                 at += 4
                 continue
-            if length > WHOLE_LIMIT:
-                if end - at < PREFIX:
+            if length > _WHOLE_LIMIT:
+                if end - at < _PREFIX:
                     break
-                self._begin_large(view, at, end, length)
+                self._begin_large(walk, view, at, end, length)
                 at += 4 + prefix
                 continue
             if end - at - 4 < length:
                 break
             event = at + 4 + prefix
             size = length - prefix
-            if not length or buffer[at + 4] or size < HEADER_LENGTH:
-                stop = self._terminator(view[at + 4 : at + 4 + length])
-                self._next_sequence()
+            if size < _HEADER or view[at + 4]:
+                stop = self._terminator(view, at + 4, length)
+                self._sequence = (self._sequence + 1) & 0xFF
                 at += 4 + length
                 break
-            self._check_prefix(buffer, at + 4)
-            self._next_sequence()
+            self._begin_packet(view, at + 4)
             at += 4 + length
-            kind = buffer[event + 4]
+            kind = view[event + 4]
             if (
                 kind == _FORMAT_DESCRIPTION
                 or kind == _HEARTBEAT
                 or kind == _HEARTBEAT_V2
-                or buffer[event + 17] & _ARTIFICIAL
+                or view[event + 17] & _ARTIFICIAL
             ):
-                self.event = bytes(view[event : event + size])
+                self._hand_out(view, event, size)
                 self._event_end()
-                stop = Stop.CONTROL
+                stop = _CONTROL
                 break
-            if self.walk is None:
-                raise ProtocolError(f"an event of type {kind} came before the file's FORMAT_DESCRIPTION")
-            self.walk.whole(buffer, event, size)
-            out[self.filled : self.filled + size] = view[event : event + size]
+            if walk is None:
+                self._no_file(kind)
+            walk.take(view, event, size)
+            copy(out, self.filled, view, event, size)
             self.filled += size
             if self._flagged:
                 self._event_end()
         self.consumed = at
         return stop
 
-    def _next_sequence(self) -> None:
+    def _begin_packet(self, view: memoryview, at: int) -> None:
+        """The sequence goes on, and the source says whether it waits for an ACK."""
+        if self._prefix == 3:
+            if view[at + 1] != 0xEF:
+                self._no_mark()
+            self._flagged = view[at + 2] & 1 == 1
         self._sequence = (self._sequence + 1) & 0xFF
 
     def _event_end(self) -> None:
@@ -160,52 +202,78 @@ class Intake:
             self.ack_owed = True
             self._sequence = 1
 
-    def _check_prefix(self, buffer: bytearray | memoryview, at: int) -> None:
-        if self._prefix == 3:
-            if buffer[at + 1] != 0xEF:
-                raise ProtocolError("the source agreed to semi-sync, yet a packet lacks its mark 0xEF")
-            self._flagged = bool(buffer[at + 2] & 1)
-
-    def _terminator(self, payload: memoryview) -> Stop:
-        first = payload[0] if len(payload) else 0
-        if first == 0xFF:
-            self.event = bytes(payload)
-            return Stop.ERROR
-        if first == 0xFE and len(payload) < 9:
-            return Stop.END
-        raise ProtocolError(f"a packet of {len(payload)} bytes beginning {first:#04x} is no event")
-
-    def _begin_large(self, view: memoryview, at: int, end: int, length: int) -> None:
-        if self.walk is None:
-            raise ProtocolError("an event came before the file's FORMAT_DESCRIPTION")
-        if view[at + 4]:
-            raise ProtocolError(f"a packet of {length} bytes beginning {view[at + 4]:#04x} is no event")
-        self._check_prefix(view, at + 4)
+    def _begin_large(self, walk: Walk | None, view: memoryview, at: int, end: int, length: int) -> None:
         event = at + 4 + self._prefix
-        if view[event + 17] & _ARTIFICIAL or view[event + 4] in (
-            _FORMAT_DESCRIPTION,
-            _HEARTBEAT,
-            _HEARTBEAT_V2,
-        ):
-            raise ProtocolError(f"an artificial event of {length} bytes: nothing sends such a thing")
-        self._next_sequence()
-        size = self.walk.begin_large(view, event, end)
+        kind = view[event + 4]
+        if walk is None:
+            self._no_file(kind)
+        if view[at + 4]:
+            self._no_event(length, view[at + 4])
+        if kind == _FORMAT_DESCRIPTION or kind == _HEARTBEAT or kind == _HEARTBEAT_V2 or view[event + 17] & _ARTIFICIAL:
+            self._large_control(length)
+        self._begin_packet(view, at + 4)
+        walk.begin_large(view, event, end)
+        size = walk.length
         self._packet_left = length - self._prefix
-        self._continues = length == MAX_PACKET
+        self._continues = length == _MAX_PACKET
         if size < self._packet_left or (size > self._packet_left and not self._continues):
-            raise EventError(f"an event of {size} bytes at {self.walk.position} in a packet of {length}")
+            self._bad_size(walk, length)
 
-    def _continue(self, length: int) -> None:
+    def _continue(self, walk: Walk, length: int) -> None:
         """The header of the packet in which a large event goes on; an empty one only ends it."""
-        assert self.walk is not None
-        left = self.walk.large_left
-        self._next_sequence()
+        left = walk.still_to_come()
+        self._sequence = (self._sequence + 1) & 0xFF
         self._packet_left = length
-        self._continues = length == MAX_PACKET
+        self._continues = length == _MAX_PACKET
         if length > left or (length < left and not self._continues):
-            raise EventError(f"the packets of the event at {self.walk.position} do not add up to its length")
+            self._bad_sum(walk)
         if not left and not self._continues:
             self._event_end()
+
+    def _piece(self, walk: Walk, view: memoryview, at: int, size: int, out: memoryview) -> None:
+        """The next bytes of a large event."""
+        whole = walk.feed_large(view, at, size)
+        copy(out, self.filled, view, at, size)
+        self.filled += size
+        self._packet_left -= size
+        if whole and not self._continues:
+            self._event_end()
+
+    # These make Python objects, so they take the GIL.
+
+    def _hand_out(self, view: memoryview, at: int, size: int) -> None:
+        self.event = bytes(view[at : at + size])
+
+    def _terminator(self, view: memoryview, at: int, length: int) -> int:
+        """A packet that is no event."""
+        first = view[at] if length else 0
+        if first == 0xFF:
+            self._hand_out(view, at, length)
+            return _ERROR
+        if first == 0xFE and length < 9:
+            return _END
+        self._no_event(length, first)
+
+    def _out_of_order(self, sequence: int) -> NoReturn:
+        raise ProtocolError(f"packet out of order: sequence id {sequence} where {self._sequence} was due")
+
+    def _no_mark(self) -> NoReturn:
+        raise ProtocolError("the source agreed to semi-sync, yet a packet lacks its mark 0xEF")
+
+    def _no_event(self, length: int, first: int) -> NoReturn:
+        raise ProtocolError(f"a packet of {length} bytes beginning {first:#04x} is no event")
+
+    def _no_file(self, kind: int) -> NoReturn:
+        raise ProtocolError(f"an event of type {kind} came before the file's FORMAT_DESCRIPTION")
+
+    def _large_control(self, length: int) -> NoReturn:
+        raise ProtocolError(f"an artificial event of {length} bytes: nothing sends such a thing")
+
+    def _bad_size(self, walk: Walk, length: int) -> NoReturn:
+        raise EventError(f"an event of {walk.length} bytes at {walk.position} in a packet of {length}")
+
+    def _bad_sum(self, walk: Walk) -> NoReturn:
+        raise EventError(f"the packets of the event at {walk.position} do not add up to its length")
 
 
 class Outlet:
@@ -217,6 +285,7 @@ class Outlet:
     """
 
     __slots__ = (
+        "_chooses",
         "_continues",
         "_covering",
         "_dropping",
@@ -224,8 +293,10 @@ class Outlet:
         "_known",
         "_left",
         "_packet_left",
-        "_sid",
+        "_sid1",
+        "_sid2",
         "_tag",
+        "_tagged",
         "_until",
         "checksum",
         "consumed",
@@ -243,9 +314,11 @@ class Outlet:
         self.filled = 0
         self.skipped_to = 0  # behind the events left out and not yet told of; 0: none
         self._covering = covering
+        self._chooses = covering is not None
         self._excluded = False  # the group under way is left out
-        self._sid = b""
+        self._sid1 = self._sid2 = 0
         self._tag = ""
+        self._tagged = False  # whether _tag is not "": to be asked without looking at a Python object
         self._known = 0  # for _known..<_until of _sid:_tag the answer of `covering` is _excluded
         self._until = -1
         self._left = 0  # bytes of a large event still to come
@@ -271,35 +344,37 @@ class Outlet:
         for the bytes and 5 more for every 19 of them (``room_for``). When it raises, ``out[:filled]`` still is whole
         packets, to be sent before anybody is told.
         """
-        view = memoryview(buffer)
+        if not 0 <= start <= end <= len(buffer) or room_for(end - start) > len(out):
+            raise ValueError(f"{start}:{end} is not within the buffer, or more than there is room for")
+        view, put = raw(buffer), raw_out(out)
+        self.filled = 0
+        with cython.nogil:
+            go_on = self._frame(view, start, end, put)
+        return bool(go_on)
+
+    # As in Intake: no GIL, no Python object, every read behind a check, but where a method says so.
+
+    def _frame(self, view: memoryview, start: int, end: int, out: memoryview) -> bool:
         at = start
-        self.filled = filled = 0
         go_on = True
         while True:
             if self._left or self._continues:
                 if at == end and self._left:
                     break
-                if self._dropping:
-                    at += self._drop(end - at)
-                else:
-                    taken, put = self._piece(view[at:end], out[filled:])
-                    at += taken
-                    filled += put
+                at += self._drop(end - at) if self._dropping else self._piece(view, at, end, out)
                 continue
-            if end - at < HEADER_LENGTH:
+            if end - at < _HEADER:
                 break
-            length = _u32(buffer, at + 9)[0]
-            if length < HEADER_LENGTH:
-                self.filled = filled
-                raise EventError(f"the event at {self.position} says it is {length} bytes long")
+            length = u32(view, at + 9)
+            if length < _HEADER:
+                self._bad_length(length)
             whole = length <= end - at
-            if not whole and end - at < GTID_PREFIX:
+            if not whole and end - at < _GTID_PREFIX:
                 break
-            if self._covering is not None:
-                kind = buffer[at + 4]
+            if self._chooses:
+                kind = view[at + 4]
                 if kind == _GTID or kind == _GTID_TAGGED:
-                    self.filled = filled
-                    self._choose(buffer, at, at + length, kind)
+                    self._choose(view, at, min(length, end - at), kind)
                 elif kind == _ANONYMOUS_GTID or kind == _PREVIOUS_GTIDS:
                     self._excluded = False  # not what the set excluded: another group, or another file
                     self._until = -1
@@ -310,29 +385,36 @@ class Outlet:
                 if self.skipped_to:
                     go_on = False
                     break
-            if not whole or length >= MAX_PACKET:
+            if not whole or length >= _MAX_PACKET:
                 self._left = length
                 self._dropping = False
-                self._packet_left = min(length + 1, MAX_PACKET) - 1
-                self._continues = length + 1 >= MAX_PACKET
-                out[filled : filled + 5] = self._packet_head(self._packet_left + 1) + b"\0"
-                filled += 5
+                self._packet_left = min(length + 1, _MAX_PACKET) - 1
+                self._continues = length + 1 >= _MAX_PACKET
+                self._head(out, self._packet_left + 1)
+                out[self.filled] = 0
+                self.filled += 1
                 continue
-            out[filled : filled + 5] = self._packet_head(length + 1) + b"\0"
-            out[filled + 5 : filled + 5 + length] = view[at : at + length]
-            filled += 5 + length
+            self._head(out, length + 1)
+            out[self.filled] = 0
+            copy(out, self.filled + 1, view, at, length)
+            self.filled += 1 + length
             at += length
             self.position += length
         self.consumed = at
-        self.filled = filled
         return go_on
 
-    def _packet_head(self, length: int) -> bytes:
-        head = length.to_bytes(3, "little") + bytes((self.sequence,))
+    def _head(self, out: memoryview, length: int) -> None:
+        """The four bytes before a packet's payload."""
+        at = self.filled
+        out[at] = length & 0xFF
+        out[at + 1] = length >> 8 & 0xFF
+        out[at + 2] = length >> 16
+        out[at + 3] = self.sequence
         self.sequence = (self.sequence + 1) & 0xFF
-        return head
+        self.filled = at + 4
 
     def _drop(self, available: int) -> int:
+        """Leave out bytes of the event; how many."""
         size = min(self._left, available)
         self._left -= size
         self.position += size
@@ -340,33 +422,49 @@ class Outlet:
             self.skipped_to = self.position
         return size
 
-    def _piece(self, view: memoryview, out: memoryview) -> tuple[int, int]:
-        """The next bytes of a large event: (taken from ``view``, put into ``out``)."""
+    def _piece(self, view: memoryview, at: int, end: int, out: memoryview) -> int:
+        """The next bytes of a large event, or the head of its next packet; how many were taken."""
         if not self._packet_left:
-            self._packet_left = min(self._left, MAX_PACKET)
-            self._continues = self._packet_left == MAX_PACKET
-            out[:4] = self._packet_head(self._packet_left)
-            return 0, 4
-        size = min(self._packet_left, len(view))
-        out[:size] = view[:size]
+            self._packet_left = min(self._left, _MAX_PACKET)
+            self._continues = self._packet_left == _MAX_PACKET
+            self._head(out, self._packet_left)
+            return 0
+        size = min(self._packet_left, end - at)
+        copy(out, self.filled, view, at, size)
+        self.filled += size
         self._packet_left -= size
         self._left -= size
         self.position += size
-        return size, size
+        return size
 
-    def _choose(self, buffer: bytearray, at: int, end: int, kind: int) -> None:
-        """Whether the replica has the group that this GTID event opens."""
-        assert self._covering is not None
-        body = at + HEADER_LENGTH
-        if kind == _GTID_TAGGED:
-            sid, tag, gno = tagged_gtid(buffer, body, end - self.checksum)
+    def _choose(self, view: memoryview, at: int, size: int, kind: int) -> None:
+        """Whether the replica has the group that this GTID event opens, of which ``size`` bytes are there."""
+        body = at + _HEADER
+        size -= _HEADER + self.checksum
+        if size < 25:
+            self._cut_short()
+        if kind == _GTID:
+            sid1, sid2, gno = gtid(view, body)
+            if self._tagged or not self._known <= gno <= self._until or sid1 != self._sid1 or sid2 != self._sid2:
+                self._ask(sid1, sid2, "", gno)
         else:
-            sid, tag, gno = bytes(buffer[body + 1 : body + 17]), "", _u64(buffer, body + 17)[0]
-        if not (self._known <= gno <= self._until and sid == self._sid and tag == self._tag):
-            self._excluded, self._until = self._covering(sid, tag, gno)
-            self._sid, self._tag, self._known = sid, tag, gno
+            self._choose_tagged(view, body, size)
 
+    # These make Python objects, so they take the GIL.
 
-def room_for(block: int) -> int:
-    """Bytes of ``out`` that ``Outlet.frame`` needs for a block of this size: 5 for each event of at least 19."""
-    return block + 5 * (block // HEADER_LENGTH + 2)
+    def _choose_tagged(self, view: memoryview, at: int, size: int) -> None:
+        sid, tag, gno = tagged_gtid(bytes(view[at : at + size]), 0, size)
+        sid1, sid2 = _SID.unpack(sid)
+        if not self._known <= gno <= self._until or sid1 != self._sid1 or sid2 != self._sid2 or tag != self._tag:
+            self._ask(sid1, sid2, tag, gno)
+
+    def _ask(self, sid1: int, sid2: int, tag: str, gno: int) -> None:
+        assert self._covering is not None
+        self._excluded, self._until = self._covering(_SID.pack(sid1, sid2), tag, gno)
+        self._sid1, self._sid2, self._tag, self._tagged, self._known = sid1, sid2, tag, tag != "", gno
+
+    def _cut_short(self) -> NoReturn:
+        raise EventError(f"the GTID event at {self.position} is cut short")
+
+    def _bad_length(self, length: int) -> NoReturn:
+        raise EventError(f"the event at {self.position} says it is {length} bytes long")

@@ -31,11 +31,20 @@ from __future__ import annotations
 
 from enum import IntEnum
 from struct import Struct
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from binlogd.binlog.crc import crc32
 from binlogd.binlog.gtid import GNO_MAX, valid_tag
 from binlogd.errors import EventError
+
+if TYPE_CHECKING:
+    from binlogd.binlog import machine as cython
+else:
+    try:
+        import cython  # says things to the compiler; it is not asked for at run time
+    except ImportError:
+        from binlogd.binlog import machine as cython
+if not cython.compiled:
+    from binlogd.binlog.machine import crc, gtid, header, raw, says, u32
 
 HEADER_LENGTH = 19
 WHOLE_LIMIT = 512 * 1024  # events up to this are taken whole: half of the smallest buffer that is used
@@ -62,22 +71,37 @@ _MARIADB_QUERY_COMPRESSED = 165
 
 _MARIADB_STANDALONE = 1  # Gtid_log_event::FL_STANDALONE
 
-_header = Struct("<IBIIIH").unpack_from
-_u64 = Struct("<Q").unpack_from
-_u32 = Struct("<I").unpack_from
+SID = Struct("<QQ")  # a SID as two numbers, which is how it is compared
+
+# The limits once more, as what walk.pxd makes numbers of C.
+_HEADER = HEADER_LENGTH
+_WHOLE_LIMIT = WHOLE_LIMIT
+_PREFIX = PREFIX
+_MAX_EVENT = MAX_EVENT
+_MARK_SPACING = MARK_SPACING
+_GNO_MAX = GNO_MAX
+_LOW = 0xFFFFFFFF  # of an offset what an event's log_pos keeps
 
 # What an event means to the transaction it stands in.
 _NEUTRAL, _STARTS, _OPENS, _STATEMENT, _COMMITS, _PREPARES = range(6)
-_MEANING = [_NEUTRAL] * 256
-for _type in (_GTID, _ANONYMOUS_GTID, _GTID_TAGGED, _MARIADB_GTID):
-    _MEANING[_type] = _STARTS
-for _type in (_INTVAR, _RAND, _USER_VAR):
-    _MEANING[_type] = _PREPARES
-for _type in (_XID, _XA_PREPARE, _TRANSACTION_PAYLOAD):
-    _MEANING[_type] = _COMMITS
-for _type in (_QUERY, _INCIDENT, _MARIADB_QUERY_COMPRESSED):
-    _MEANING[_type] = _STATEMENT
-_MEANING[_TABLE_MAP] = _OPENS
+
+
+def _meanings() -> bytes:
+    table = bytearray([_NEUTRAL]) * 256
+    for kind in (_GTID, _ANONYMOUS_GTID, _GTID_TAGGED, _MARIADB_GTID):
+        table[kind] = _STARTS
+    for kind in (_INTVAR, _RAND, _USER_VAR):
+        table[kind] = _PREPARES
+    for kind in (_XID, _XA_PREPARE, _TRANSACTION_PAYLOAD):
+        table[kind] = _COMMITS
+    for kind in (_QUERY, _INCIDENT, _MARIADB_QUERY_COMPRESSED):
+        table[kind] = _STATEMENT
+    table[_TABLE_MAP] = _OPENS
+    return bytes(table)
+
+
+_MEANINGS = _meanings()
+_MEANING = _MEANINGS  # compiled, the address of the bytes that the other name keeps
 
 
 class Boundary(IntEnum):
@@ -170,17 +194,22 @@ class Walk:
     __slots__ = (
         "_crc",
         "_group_gno",
-        "_group_sid",
+        "_group_sid1",
+        "_group_sid2",
         "_group_start",
         "_group_tag",
+        "_group_tagged",
         "_group_time",
         "_last_mark",
         "_left",
+        "_log_pos",
         "_meaning",
         "_run_first",
         "_run_last",
-        "_run_sid",
+        "_run_sid1",
+        "_run_sid2",
         "_run_tag",
+        "_run_tagged",
         "_runs",
         "_tail",
         "_time",
@@ -209,26 +238,26 @@ class Walk:
         self.length = 0  # of the event last begun
         self._last_mark = -MARK_SPACING
         self._runs: list[GtidRun] = []
-        self._run_sid = b""
+        self._run_sid1 = self._run_sid2 = 0
         self._run_tag = ""
-        self._run_first = 0
-        self._run_last = 0
+        self._run_tagged = False  # whether _run_tag is not "": to be asked without looking at a Python object
+        self._run_first = self._run_last = 0
         self._group_start = position
         self._group_time = 0
-        self._group_sid = b""
+        self._group_sid1 = self._group_sid2 = 0
         self._group_tag = ""
+        self._group_tagged = False
         self._group_gno = 0
         self._left = 0  # bytes of a large event still to come
         self._crc = 0
-        self._tail = b""  # what has come of the CRC of a large event
+        self._tail = 0  # what has come of the CRC of a large event
         self._meaning = _NEUTRAL
         self._time = 0  # of the event last begun
+        self._log_pos = 0  # of the event last begun
 
     def take_gtids(self) -> list[GtidRun]:
         """The GTIDs of the whole transactions walked since this was last asked, as runs."""
-        if self._run_first:
-            self._runs.append(GtidRun(self._run_sid, self._run_tag, self._run_first, self._run_last))
-            self._run_first = 0
+        self._end_run()
         runs = self._runs
         self._runs = []
         return runs
@@ -237,49 +266,19 @@ class Walk:
         """Stand at the end of the last whole transaction again: what came behind it will come once more."""
         self.position = self.transaction_end
         self.boundary = _OUTSIDE
-        self._group_sid, self._group_tag, self._group_gno = b"", "", 0
+        self._group_gno = 0
         self._left = 0
-
-    def whole(self, buffer: bytearray | memoryview | bytes, at: int, length: int) -> None:
-        """Walk the event ``buffer[at:at + length]``."""
-        self._begin(buffer, at, length, at + length)
-        checksum = 4 if self.type == _FORMAT_DESCRIPTION else self.checksum
-        if checksum:
-            end = at + length - 4
-            if crc32(memoryview(buffer)[at:end]) != _u32(buffer, end)[0]:
-                raise self._bad_checksum()
-        self._finish()
-
-    def begin_large(self, buffer: bytearray | memoryview | bytes, at: int, end: int) -> int:
-        """Begin the event at ``at``, of which ``buffer[at:end]`` (at least PREFIX bytes) is there; its length.
-
-        The bytes themselves are passed to ``feed_large``, from the first on.
-        """
-        self._begin(buffer, at, int(_u32(buffer, at + 9)[0]), end)
-        self._left = self.length
-        self._crc = 0
-        self._tail = b""
-        return self.length
-
-    def feed_large(self, piece: memoryview) -> bool:
-        """Take the next bytes of the large event; True when it is whole and sound."""
-        body = self._left - self.checksum
-        if body > 0:
-            self._crc = crc32(piece[:body], self._crc) if self.checksum else 0
-        if self.checksum and len(piece) > body:
-            self._tail += bytes(piece[max(body, 0) :])
-        self._left -= len(piece)
-        if self._left:
-            return False
-        if self.checksum and self._crc != int.from_bytes(self._tail, "little"):
-            raise self._bad_checksum()
-        self._finish()
-        return True
 
     @property
     def large_left(self) -> int:
         """Bytes of the large event under way that are still to come; 0: none is."""
         return self._left
+
+    def whole(self, buffer: bytearray | memoryview | bytes, at: int, length: int) -> None:
+        """Walk the event ``buffer[at:at + length]``."""
+        if at < 0 or length < 0 or at + max(length, HEADER_LENGTH) > len(buffer):
+            raise EventError(f"the event at {self.position} is {length} bytes long")
+        self.take(raw(buffer), at, length)
 
     def walk(self, buffer: bytearray | memoryview, start: int, end: int) -> int:
         """Walk a file's bytes ``buffer[start:end]``, the first being at ``position``; how far it came.
@@ -287,45 +286,111 @@ class Walk:
         What is left behind the returned index is the beginning of an event of at most WHOLE_LIMIT (or PREFIX of a
         larger one), to be offered again with more behind it.
         """
+        if not 0 <= start <= end <= len(buffer):
+            raise ValueError(f"{start}:{end} is not within the buffer")
+        view = raw(buffer)
+        with cython.nogil:
+            at = self._walk(view, start, end)
+        return at
+
+    # What follows runs without the GIL and looks at no Python object, but where a method says so (walk.pxd). The view
+    # is an address then: every read is behind a check that the bytes are there.
+
+    def _walk(self, view: memoryview, start: int, end: int) -> int:
         at = start
-        view = memoryview(buffer)
         while at < end:
             if self._left:
                 size = min(self._left, end - at)
-                self.feed_large(view[at : at + size])
+                self.feed_large(view, at, size)
                 at += size
                 continue
-            if end - at < HEADER_LENGTH:
+            if end - at < _HEADER:
                 break
-            length = _u32(buffer, at + 9)[0]
+            length = u32(view, at + 9)
             if length <= end - at:
-                self.whole(buffer, at, length)
+                self.take(view, at, length)
                 at += length
-            elif length <= WHOLE_LIMIT or end - at < PREFIX:
-                self._check(buffer[at + 4], length, _u32(buffer, at + 13)[0])
+            elif length <= _WHOLE_LIMIT or end - at < _PREFIX:
+                self._look(view, at)
                 break
             else:
-                self.begin_large(buffer, at, end)
+                self.begin_large(view, at, end)
         return at
 
-    def _begin(self, buffer: bytearray | memoryview | bytes, at: int, length: int, end: int) -> None:
-        timestamp, kind, _, own_length, log_pos, _ = _header(buffer, at)
-        if own_length != length or not HEADER_LENGTH + self.checksum <= length <= MAX_EVENT:
-            raise self._bad_length(kind, own_length)
-        if log_pos and log_pos != (self.position + length) & 0xFFFFFFFF:
-            raise self._bad_end(kind, length, log_pos)
+    def take(self, view: memoryview, at: int, length: int) -> None:
+        """Walk the event ``view[at:at + length]``, of which HEADER_LENGTH bytes are there whatever its length."""
+        self._begin(view, at, length, at + length)
+        if self.checksum or self.type == _FORMAT_DESCRIPTION:
+            size = length - 4
+            if crc(view, at, size, 0) != u32(view, at + size):
+                self._bad_checksum()
+        self._finish()
+
+    def still_to_come(self) -> int:
+        """``large_left``, for the compiled modules."""
+        return self._left
+
+    def begin_large(self, view: memoryview, at: int, end: int) -> None:
+        """Begin the event at ``at``, of which ``view[at:end]`` (at least PREFIX bytes) is there.
+
+        The bytes themselves are passed to ``feed_large``, from the first on.
+        """
+        self._begin(view, at, u32(view, at + 9), end)
+        self._left = self.length
+        self._crc = 0
+        self._tail = 0
+
+    def feed_large(self, view: memoryview, at: int, size: int) -> bool:
+        """Take ``view[at:at + size]``, the next bytes of the large event; True when it is whole and sound."""
+        left = self._left
+        if self.checksum:
+            body = max(min(left - 4, size), 0)
+            self._crc = crc(view, at, body, self._crc)
+            for index in range(body, size):
+                octet = view[at + index]
+                self._tail |= octet << 8 * (4 - left + index)
+        left -= size
+        self._left = left
+        if left:
+            return False
+        if self.checksum and self._crc != self._tail:
+            self._bad_checksum()
+        self._finish()
+        return True
+
+    def _begin(self, view: memoryview, at: int, length: int, end: int) -> None:
+        timestamp, kind, own_length, log_pos = header(view, at)
         self.type = kind
-        self.length = length
+        self.length = own_length
+        if own_length != length:
+            self._bad_length()
+        self._check(log_pos)
         self._time = timestamp
         meaning = _MEANING[kind]
         if meaning == _STARTS:
-            self._group(buffer, at, end, kind, timestamp)
-        elif meaning == _STATEMENT and kind == _QUERY:
-            meaning = self._statement(buffer, at, length, end)
-        if self.boundary == _OUTSIDE and meaning != _STARTS:
-            self._group_start = self.position  # a transaction may begin without a GTID event
+            self._group(view, at, end, kind)
+            self._group_start = self.position
             self._group_time = timestamp
+        else:
+            if meaning == _STATEMENT and kind == _QUERY:
+                meaning = self._statement(view, at, length, end)
+            if self.boundary == _OUTSIDE:
+                self._group_start = self.position  # a transaction may begin without a GTID event
+                self._group_time = timestamp
         self._meaning = meaning
+
+    def _look(self, view: memoryview, at: int) -> None:
+        """Of an event that is not all there: whether more bytes could make it a sound one."""
+        _, self.type, self.length, log_pos = header(view, at)
+        self._check(log_pos)
+
+    def _check(self, log_pos: int) -> None:
+        length = self.length
+        if length < _HEADER + self.checksum or length > _MAX_EVENT:
+            self._bad_length()
+        if log_pos and log_pos != (self.position + length) & _LOW:
+            self._log_pos = log_pos
+            self._bad_end()
 
     def _finish(self) -> None:
         self.position += self.length
@@ -347,47 +412,45 @@ class Walk:
         elif meaning == _PREPARES and self.boundary == _OUTSIDE:
             self.boundary = _PENDING
 
-    def _group(self, buffer: bytearray | memoryview | bytes, at: int, end: int, kind: int, timestamp: int) -> None:
+    def _group(self, view: memoryview, at: int, end: int, kind: int) -> None:
         """A GTID event opens a group: remember which, to count it when the group is whole."""
-        self._group_start = self.position
-        self._group_time = timestamp
-        self._group_sid, self._group_tag, self._group_gno = b"", "", 0
-        body = at + HEADER_LENGTH
-        if end - body - self.checksum < 25 - 12 * (kind == _MARIADB_GTID):
-            raise EventError(f"the GTID event at {self.position} is cut short")
-        if kind == _GTID or kind == _GTID_TAGGED:
-            if kind == _GTID:
-                sid, tag, gno = bytes(buffer[body + 1 : body + 17]), "", _u64(buffer, body + 17)[0]
-            else:
-                sid, tag, gno = tagged_gtid(buffer, body, end - self.checksum)
-            if not 0 < gno <= GNO_MAX:
-                raise EventError(f"the GTID event at {self.position} has the number {gno}")
-            self._group_sid, self._group_tag, self._group_gno = sid, tag, gno
-        elif kind == _MARIADB_GTID and not buffer[body + 12] & _MARIADB_STANDALONE:
+        self._group_gno = 0
+        body = at + _HEADER
+        size = end - body - self.checksum
+        if size < (13 if kind == _MARIADB_GTID else 25):
+            self._cut_short(kind)
+        if kind == _GTID:
+            self._group_sid1, self._group_sid2, gno = gtid(view, body)
+            if not 0 < gno <= _GNO_MAX:
+                self._bad_number(gno)
+            self._group_gno = gno
+            self._group_tagged = False
+        elif kind == _GTID_TAGGED:
+            self._tagged_group(view, body, size)
+        elif kind == _MARIADB_GTID and not view[body + 12] & _MARIADB_STANDALONE:
             self._group_gno = -1  # opens a transaction by itself, and is no GTID of MySQL's
 
-    def _statement(self, buffer: bytearray | memoryview | bytes, at: int, length: int, end: int) -> int:
+    def _statement(self, view: memoryview, at: int, length: int, end: int) -> int:
         """What a QUERY event's text means: post-header thread4 time4 schema_len1 error2 status_len2."""
-        if length < HEADER_LENGTH + 13 + 1 + self.checksum:
-            raise EventError(f"the QUERY event at {self.position} is cut short")
-        text = at + HEADER_LENGTH + 13 + (buffer[at + 30] | buffer[at + 31] << 8) + buffer[at + 27] + 1
+        if length < _HEADER + 13 + 1 + self.checksum:
+            self._cut_short(_QUERY)
+        text = at + _HEADER + 13 + (view[at + 30] | view[at + 31] << 8) + view[at + 27] + 1
         size = at + length - self.checksum - text
         if size < 0 or text + min(size, 12) > end:
-            raise EventError(f"the QUERY event at {self.position} is cut short")
+            self._cut_short(_QUERY)
         if size == 5:
-            if bytes(buffer[text : text + 5]) == b"BEGIN":
+            if says(view, text, b"BEGIN", 5):
                 return _OPENS
         elif size == 6:
-            if bytes(buffer[text : text + 6]) == b"COMMIT":
+            if says(view, text, b"COMMIT", 6):
                 return _COMMITS
         elif size == 8:
-            if bytes(buffer[text : text + 8]) == b"ROLLBACK":
+            if says(view, text, b"ROLLBACK", 8):
                 return _COMMITS
-        elif size > 8 and buffer[text] == 0x58:  # X
-            words = bytes(buffer[text : text + 12])
-            if words.startswith(b"XA START"):
+        elif size > 8 and says(view, text, b"XA ", 3):
+            if says(view, text, b"XA START", 8):
                 return _OPENS
-            if words.startswith((b"XA COMMIT", b"XA ROLLBACK")):
+            if says(view, text, b"XA COMMIT", 9) or (size > 10 and says(view, text, b"XA ROLLBACK", 11)):
                 return _COMMITS
         return _STATEMENT
 
@@ -396,40 +459,81 @@ class Walk:
         self.boundary = _OUTSIDE
         self.transactions += 1
         self.transaction_end = self.position
+        if self._group_start - self._last_mark >= _MARK_SPACING:
+            self._mark()
         gno = self._group_gno
-        if self._group_start - self._last_mark >= MARK_SPACING:
-            self._last_mark = self._group_start
-            self.marks.append(Mark(self._group_start, self._group_time, self._group_sid, self._group_tag, max(gno, 0)))
         if gno > 0:
             if (
-                self._run_first
-                and gno == self._run_last + 1
-                and self._group_sid == self._run_sid
-                and self._group_tag == self._run_tag
+                gno == self._run_last + 1
+                and self._run_first
+                and self._group_sid1 == self._run_sid1
+                and self._group_sid2 == self._run_sid2
+                and not self._group_tagged
+                and not self._run_tagged
             ):
                 self._run_last = gno
             else:
-                if self._run_first:
-                    self._runs.append(GtidRun(self._run_sid, self._run_tag, self._run_first, self._run_last))
-                self._run_sid, self._run_tag = self._group_sid, self._group_tag
-                self._run_first = self._run_last = gno
-        self._group_sid, self._group_tag, self._group_gno = b"", "", 0
+                self._run()
+        self._group_gno = 0
 
-    def _check(self, kind: int, length: int, log_pos: int) -> None:
-        """Of an event that is not all there: whether more bytes could make it a sound one."""
-        if not HEADER_LENGTH + self.checksum <= length <= MAX_EVENT:
-            raise self._bad_length(kind, length)
-        if log_pos and log_pos != (self.position + length) & 0xFFFFFFFF:
-            raise self._bad_end(kind, length, log_pos)
+    # These make Python objects, so they take the GIL. They are called where something changes or is wrong.
 
-    def _bad_length(self, kind: int, length: int) -> EventError:
-        return EventError(f"the event at {self.position} (type {kind}) says it is {length} bytes long")
+    def _tagged_group(self, view: memoryview, at: int, size: int) -> None:
+        body = bytes(view[at : at + size])
+        sid, tag, gno = tagged_gtid(body, 0, size)
+        if not 0 < gno <= GNO_MAX:
+            self._bad_number(gno)
+        self._group_sid1, self._group_sid2 = SID.unpack(sid)
+        self._group_tag, self._group_gno = tag, gno
+        self._group_tagged = bool(tag)
 
-    def _bad_end(self, kind: int, length: int, log_pos: int) -> EventError:
-        return EventError(
-            f"the event at {self.position} (type {kind}, {length} bytes) says it ends at {log_pos}:"
+    def _mark(self) -> None:
+        """Note where the transaction that is now whole begins."""
+        sid, tag = b"", ""
+        gno = max(self._group_gno, 0)
+        if gno:
+            sid = SID.pack(self._group_sid1, self._group_sid2)
+            tag = self._group_tag if self._group_tagged else ""
+        self._last_mark = self._group_start
+        self.marks.append(Mark(self._group_start, self._group_time, sid, tag, gno))
+
+    def _run(self) -> None:
+        """The GTID of the transaction that is now whole continues the run or begins another."""
+        tag = self._group_tag if self._group_tagged else ""
+        if not (
+            self._run_first
+            and self._group_gno == self._run_last + 1
+            and self._group_sid1 == self._run_sid1
+            and self._group_sid2 == self._run_sid2
+            and tag == self._run_tag
+        ):
+            self._end_run()
+            self._run_sid1, self._run_sid2 = self._group_sid1, self._group_sid2
+            self._run_tag, self._run_tagged = tag, self._group_tagged
+            self._run_first = self._group_gno
+        self._run_last = self._group_gno
+
+    def _end_run(self) -> None:
+        if self._run_first:
+            sid = SID.pack(self._run_sid1, self._run_sid2)
+            self._runs.append(GtidRun(sid, self._run_tag, self._run_first, self._run_last))
+            self._run_first = 0
+
+    def _bad_length(self) -> None:
+        raise EventError(f"the event at {self.position} (type {self.type}) says it is {self.length} bytes long")
+
+    def _bad_end(self) -> None:
+        raise EventError(
+            f"the event at {self.position} (type {self.type}, {self.length} bytes) says it ends at {self._log_pos}:"
             " bytes are missing or were added"
         )
 
-    def _bad_checksum(self) -> EventError:
-        return EventError(f"the event at {self.position} (type {self.type}, {self.length} bytes) fails its CRC-32")
+    def _bad_checksum(self) -> None:
+        raise EventError(f"the event at {self.position} (type {self.type}, {self.length} bytes) fails its CRC-32")
+
+    def _bad_number(self, gno: int) -> None:
+        raise EventError(f"the GTID event at {self.position} has the number {gno}")
+
+    def _cut_short(self, kind: int) -> None:
+        what = "QUERY" if kind == _QUERY else "GTID"
+        raise EventError(f"the {what} event at {self.position} is cut short")

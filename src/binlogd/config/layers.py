@@ -34,7 +34,7 @@ LOCAL_CONFIG = Path("binlogd.toml")
 SYSTEM_CONFIG = Path("/etc/binlogd.toml")
 
 # Variables that are no keys: the file's place, tracebacks, and what the tests and the testbed use.
-_OTHER_VARIABLES = re.compile(r"BINLOGD_(CONFIG|DEBUG|MYSQLD|TEST_\w+)")
+_OTHER_VARIABLES = re.compile(r"BINLOGD_(CONFIG|DEBUG|MYSQLD|PURE|TEST_\w+)")
 
 _PASSWORDS = ("password", "password_file")
 _OPTIONS = {"--data-dir": ("data_dir",), "--listen": ("server", "listen"), "--http": ("http", "listen")}
