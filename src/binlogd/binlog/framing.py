@@ -219,8 +219,9 @@ class Intake:
         if size < self._packet_left or (size > self._packet_left and not self._continues):
             self._bad_size(walk, length)
 
-    def _continue(self, walk: Walk, length: int) -> None:
+    def _continue(self, walk: Walk | None, length: int) -> None:
         """The header of the packet in which a large event goes on; an empty one only ends it."""
+        assert walk is not None
         left = walk.still_to_come()
         self._sequence = (self._sequence + 1) & 0xFF
         self._packet_left = length
@@ -230,8 +231,9 @@ class Intake:
         if not left and not self._continues:
             self._event_end()
 
-    def _piece(self, walk: Walk, view: memoryview, at: int, size: int, out: memoryview) -> None:
+    def _piece(self, walk: Walk | None, view: memoryview, at: int, size: int, out: memoryview) -> None:
         """The next bytes of a large event."""
+        assert walk is not None
         whole = walk.feed_large(view, at, size)
         copy(out, self.filled, view, at, size)
         self.filled += size
@@ -252,7 +254,7 @@ class Intake:
             return _ERROR
         if first == 0xFE and length < 9:
             return _END
-        self._no_event(length, first)
+        return self._no_event(length, first)
 
     def _out_of_order(self, sequence: int) -> NoReturn:
         raise ProtocolError(f"packet out of order: sequence id {sequence} where {self._sequence} was due")

@@ -3,8 +3,8 @@
    Most events are shorter than 100 bytes, where the cost of a call through Python is several times that of the sum
    itself, and zlib's own is slow. A processor that multiplies without carries folds 16 bytes at a time: a block x
    that stands d bits before the next one may be replaced by x * (x^d mod P), whose halves are multiplied apart
-   (Intel's "Fast CRC Computation Using PCLMULQDQ"). What is left, 16 bytes and a tail, and everything on other
-   processors, goes through eight tables, eight bytes a step. tests/binlog/test_machine.py compares it with zlib's. */
+   (Intel's "Fast CRC Computation Using PCLMULQDQ"). The last 16 bytes that are left, and everything on other processors,
+   go through eight tables, eight bytes a step. tests/binlog/test_machine.py compares it with zlib's. */
 
 #ifndef BINLOGD_MACHINE_H
 #define BINLOGD_MACHINE_H
@@ -60,17 +60,30 @@ static inline uint32_t binlogd_crc_by_table(uint32_t state, const uint8_t *at, s
 #define BINLOGD_FOLD(x, factor, block)                                                                                 \
     _mm_xor_si128(_mm_xor_si128(_mm_clmulepi64_si128(x, factor, 0x00), _mm_clmulepi64_si128(x, factor, 0x11)), block)
 
-/* At least 16 bytes. */
+/* Read from byte n on: what moves the first n bytes of a block to its end, zeros before them. */
+static const uint8_t binlogd_crc_shift[32] = {0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80,
+    0x80, 0x80, 0x80, 0x80, 0x80, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+
+/* At least 16 bytes. The first block is the one that is cut short, by zeros before it, which change no sum that begins
+   with state 0: the state is added to the first four bytes, wherever they now stand. */
 __attribute__((target("pclmul,sse4.1"))) static uint32_t binlogd_crc_by_folding(
     uint32_t state, const uint8_t *at, size_t size) {
     const __m128i by_one = _mm_set_epi64x(0x0CCAA009E, 0x1751997D0);  /* x^(128-32), x^(128+32) mod P */
     const __m128i by_four = _mm_set_epi64x(0x1C6E41596, 0x154442BD4); /* x^(512-32), x^(512+32) mod P */
-    const __m128i *block = (const __m128i *)at;
-    __m128i a = _mm_xor_si128(_mm_loadu_si128(block++), _mm_cvtsi32_si128((int)state));
-    size -= 16;
-    if (size >= 112) { /* four chains at once, when that is worth joining them */
+    const size_t lead = ((size - 1) & 15) + 1;
+    const __m128i *block = (const __m128i *)(at + lead);
+    size_t blocks = (size - lead) / 16;
+    __m128i a = _mm_shuffle_epi8(
+        _mm_xor_si128(_mm_loadu_si128((const __m128i *)at), _mm_cvtsi32_si128((int)state)),
+        _mm_loadu_si128((const __m128i *)(binlogd_crc_shift + lead)));
+    if (blocks) {
+        const uint32_t rest = lead < 4 ? state >> 8 * lead : 0;
+        a = BINLOGD_FOLD(a, by_one, _mm_xor_si128(_mm_loadu_si128(block++), _mm_cvtsi32_si128((int)rest)));
+        blocks--;
+    }
+    if (blocks >= 7) { /* four chains at once, when that is worth joining them */
         __m128i b = _mm_loadu_si128(block), c = _mm_loadu_si128(block + 1), d = _mm_loadu_si128(block + 2);
-        for (block += 3, size -= 48; size >= 64; block += 4, size -= 64) {
+        for (block += 3, blocks -= 3; blocks >= 4; block += 4, blocks -= 4) {
             a = BINLOGD_FOLD(a, by_four, _mm_loadu_si128(block));
             b = BINLOGD_FOLD(b, by_four, _mm_loadu_si128(block + 1));
             c = BINLOGD_FOLD(c, by_four, _mm_loadu_si128(block + 2));
@@ -78,11 +91,10 @@ __attribute__((target("pclmul,sse4.1"))) static uint32_t binlogd_crc_by_folding(
         }
         a = BINLOGD_FOLD(BINLOGD_FOLD(BINLOGD_FOLD(a, by_one, b), by_one, c), by_one, d);
     }
-    for (; size >= 16; size -= 16)
+    for (; blocks; blocks--)
         a = BINLOGD_FOLD(a, by_one, _mm_loadu_si128(block++));
     state = binlogd_crc_eight((uint64_t)_mm_cvtsi128_si64(a));
-    state = binlogd_crc_eight((uint64_t)_mm_extract_epi64(a, 1) ^ state);
-    return binlogd_crc_by_table(state, (const uint8_t *)block, size);
+    return binlogd_crc_eight((uint64_t)_mm_extract_epi64(a, 1) ^ state);
 }
 #endif
 

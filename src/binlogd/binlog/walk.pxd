@@ -37,7 +37,7 @@ cdef class Walk:
     cdef int _meaning
     cdef uint32_t _time, _log_pos
 
-    @cython.locals(at=Py_ssize_t, view="const uint8_t*")
+    @cython.locals(taken=Py_ssize_t, view="const uint8_t*")
     cpdef Py_ssize_t walk(self, const uint8_t[::1] buffer, Py_ssize_t start, Py_ssize_t end) except -1
     cpdef int whole(self, const uint8_t[::1] buffer, Py_ssize_t at, int64_t length) except -1
 

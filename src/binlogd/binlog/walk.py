@@ -290,8 +290,8 @@ class Walk:
             raise ValueError(f"{start}:{end} is not within the buffer")
         view = raw(buffer)
         with cython.nogil:
-            at = self._walk(view, start, end)
-        return at
+            taken = self._walk(view, start, end)
+        return taken  # noqa: RET504, a value is returned with the GIL
 
     # What follows runs without the GIL and looks at no Python object, but where a method says so (walk.pxd). The view
     # is an address then: every read is behind a check that the bytes are there.
