@@ -21,16 +21,17 @@ def compiled() -> bool:
     return not any(str(module.__file__).endswith(".py") for module in (walk, framing))
 
 
-def _load_plain() -> None:
+def load_plain() -> None:
     """Import the hot modules from their .py files, which Python itself does only where nothing compiled is beside."""
+    this = sys.modules[__name__]
     for name in HOT:
         full_name = f"{__name__}.{name}"
         spec = spec_from_file_location(full_name, Path(__file__).with_name(f"{name}.py"))
         assert spec is not None and spec.loader is not None
         sys.modules[full_name] = module = module_from_spec(spec)
         spec.loader.exec_module(module)
-        setattr(sys.modules[__name__], name, module)
+        setattr(this, name, module)
 
 
 if os.environ.get("BINLOGD_PURE", "0") not in ("", "0"):
-    _load_plain()
+    load_plain()

@@ -167,6 +167,8 @@ def tagged_gtid(event: bytes | bytearray | memoryview, at: int, end: int) -> tup
                 octets = bytearray()
                 for _ in range(16):
                     octet, at = varlen(at)
+                    if octet > 255:
+                        raise ValueError(octet)
                     octets.append(octet)
                 sid = bytes(octets)
             elif wanted == 2:
