@@ -6,6 +6,7 @@ PYTHON  ?= python3
 WORKERS ?= 2
 VENV    := .venv
 BIN     := $(VENV)/bin
+HOT     := walk framing
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-all lint prepare bench
@@ -33,24 +34,37 @@ $(VENV)/.ready: pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
+# The hot modules, compiled beside their .py files; without a compiler, or with BINLOGD_PURE=1, they run as they are.
+$(VENV)/.compiled: $(VENV)/.ready setup.py $(foreach name,$(HOT) machine,$(wildcard src/binlogd/binlog/$(name).*[yd] src/binlogd/binlog/$(name).h))
+	@rm -f $(HOT:%=src/binlogd/binlog/%.*.so)
+	@$(BIN)/python setup.py --quiet build_ext --inplace
+	@touch $@
+
 lint: setup
-	$(BIN)/ruff check src tests testbed
-	$(BIN)/ruff format --check src tests testbed
+	$(BIN)/ruff check src tests testbed setup.py
+	$(BIN)/ruff format --check src tests testbed setup.py
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 # One process fills the cache before pytest's workers all want the same of it.
-prepare: setup
+prepare: setup $(VENV)/.compiled
 	$(BIN)/python -m testbed.prepare
+
+# What the hot modules are tested by runs a second time with the plain Python that they were compiled from.
+PLAIN   := tests/binlog/test_walk.py tests/binlog/test_walk_boundaries.py tests/binlog/test_machine.py \
+           tests/binlog/test_framing.py tests/binlog/test_framing_outlet.py tests/receiver/test_stream.py \
+           tests/sender/test_dump.py tests/store/test_recovery.py
 
 test: lint prepare
 	$(BIN)/python -m pytest -n $(WORKERS) -m 'not slow' $(PYTEST)
+	BINLOGD_PURE=1 $(BIN)/python -m pytest -n $(WORKERS) -m 'not slow' $(PLAIN)
 
 test-all: lint prepare
 	$(BIN)/python -m pytest -n $(WORKERS) $(PYTEST)
+	BINLOGD_PURE=1 $(BIN)/python -m pytest -n $(WORKERS) $(PLAIN)
 
-demo: setup
+demo: setup $(VENV)/.compiled
 	@$(BIN)/python -m testbed.demo $(DEMO)
 
-bench: setup
+bench: setup $(VENV)/.compiled
 	@$(BIN)/python -m testbed.bench $(BENCH)

@@ -30,7 +30,7 @@ def extensions() -> list[Extension]:
             [f"src/binlogd/binlog/{name}.py"],
             depends=[f"src/binlogd/binlog/machine.{kind}" for kind in ("h", "pxd")],
             include_dirs=["src/binlogd/binlog"],
-            extra_compile_args=["-O3"],
+            extra_compile_args=["-O3", "-g0"],
             optional=True,
         )
         for name in HOT

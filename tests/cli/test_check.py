@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from binlogd.binlog import compiled
 from testbed.binlogd import Binlogd
 from testbed.cluster import REPLICATION_PASSWORD, REPLICATION_USER, Cluster
 from testbed.mysqld import Server
@@ -80,8 +81,16 @@ def test_the_file_that_counts_is_named(tmp_path: Path, ports: list[str]) -> None
 def test_text_is_one_line_a_check(tmp_path: Path, ports: list[str]) -> None:
     result = binlogd("check", "--source", NOWHERE, *ports, cwd=tmp_path, environ={"COLUMNS": "20"})
     assert (result.returncode, result.stderr) == (1, "")
-    assert len(result.stdout.splitlines()) == 6
+    assert len(result.stdout.splitlines()) == 7
     assert all(re.match(r"(ok   |warn |fail ) [a-z_.]+  +\S", text) for text in result.stdout.splitlines())
+
+
+def test_plain_python_is_slower(tmp_path: Path, ports: list[str]) -> None:
+    lines = check("--source", NOWHERE, *ports, cwd=tmp_path, code=1)
+    assert line(lines, "build").startswith("ok: compiled" if compiled() else "warn: plain Python")
+    lines = check("--source", NOWHERE, *ports, cwd=tmp_path, code=1, environ={"BINLOGD_PURE": "1"})
+    assert line(lines, "build").startswith("warn: plain Python")
+    assert "C compiler" in line(lines, "build")
 
 
 def test_nothing_is_made(tmp_path: Path, ports: list[str]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from importlib.util import module_from_spec, spec_from_file_location
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 
 HOT = ("walk", "framing")
@@ -33,5 +33,11 @@ def load_plain() -> None:
         setattr(this, name, module)
 
 
-if os.environ.get("BINLOGD_PURE", "0") not in ("", "0"):
+def _is_plain(name: str) -> bool:
+    spec = find_spec(f"{__name__}.{name}")
+    return spec is not None and str(spec.origin).endswith(".py")
+
+
+# Compiled they call each other as C does, so it is both or none: one that did not compile takes the other along.
+if os.environ.get("BINLOGD_PURE", "0") not in ("", "0") or len({_is_plain(name) for name in HOT}) > 1:
     load_plain()

@@ -63,6 +63,7 @@ def _checks(settings: Settings) -> Iterator[Line]:
     from binlogd.control.sockets import RECEIVER, SENDER, ask_status
     from binlogd.store.layout import DataFolder
 
+    yield _build()
     folder = DataFolder(settings.data_dir)
     receiver = ask_status(folder.path / RECEIVER)
     sender = ask_status(folder.path / SENDER)
@@ -75,6 +76,15 @@ def _checks(settings: Settings) -> Iterator[Line]:
     yield _listener(settings.server.listen, sender)
     yield _http(settings.http.listen, identity)
     yield from _source(settings, ours)
+
+
+def _build() -> Line:
+    from binlogd.binlog import compiled
+
+    if compiled():
+        return ok("build", "compiled")
+    hint = "install a C compiler and Python's headers (gcc, python3-dev), then pip install --force-reinstall binlogd"
+    return warn("build", "plain Python: it does the same, many times as slowly", hint)
 
 
 # ------------------------------------------------------------------------------------------------- the data folder
