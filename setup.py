@@ -31,11 +31,12 @@ def extensions() -> list[Extension]:
             depends=[f"src/binlogd/binlog/machine.{kind}" for kind in ("h", "pxd")],
             include_dirs=["src/binlogd/binlog"],
             extra_compile_args=["-O3", "-g0"],
-            optional=True,
         )
         for name in HOT
     ]
     made: list[Extension] = cythonize(found, build_dir="build/cython", compiler_directives=DIRECTIVES)
+    for extension in made:
+        extension.optional = True  # cythonize forgets it: without a compiler the build goes on
     return made
 
 
