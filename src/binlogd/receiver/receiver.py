@@ -220,7 +220,7 @@ class Receiver:
 
     def _lasting(self, trouble: PeerError | SourceRefused) -> BinlogdError | None:
         """The error to end with when ``trouble`` will not pass by itself."""
-        if isinstance(trouble, SourceRefused):
+        if not trouble.retriable:
             return trouble
         if isinstance(trouble, Unreachable):
             if trouble.code == 2005 and not self._reached:
