@@ -12,7 +12,7 @@ from tests.e2e.support import MakeBinlogd, Site, acknowledged_site, semi_sync_st
 
 pytestmark = pytest.mark.servers
 
-COMMITS = 1000  # that a client was told of before the source dies
+COMMITS = 400  # that a client was told of before the source dies
 
 
 def assert_every_commit_is_at(replica: Server, binlogd: Binlogd, *loads: Load) -> None:
