@@ -3,7 +3,7 @@
 # (BINLOGD_TEST_CACHE, by default binlogd-testbed in ~/.cache).
 
 PYTHON  ?= python3
-WORKERS ?= 2
+WORKERS ?= 4
 VENV    := .venv
 BIN     := $(VENV)/bin
 HOT     := walk framing

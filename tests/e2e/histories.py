@@ -69,6 +69,9 @@ def dml(source: Server, _: Path) -> None:
         "SET binlog_rows_query_log_events = ON",
         "UPDATE t SET v = 'minimal' WHERE id = 3",
         "DELETE FROM t WHERE id = 4",
+        "CREATE TABLE m (id INT PRIMARY KEY) ENGINE = MyISAM",
+        "INSERT INTO m VALUES (1), (2)",
+        "UPDATE m SET id = 3 WHERE id = 2",
         database="d",
     )
 

@@ -53,19 +53,23 @@ def acknowledged_site(cluster: Cluster, binlogd: MakeBinlogd, **options: Option)
     return Site(cluster, source, follower)
 
 
+def assert_same_history(source: Server, binlogd: Binlogd) -> None:
+    """All that the source, which must be up, has logged is in the store, byte for byte, and nothing else."""
+    source.execute("FLUSH BINARY LOGS")
+    binlogd.wait_for(source)
+    binlogd.assert_identical_to(source)
+    assert GtidSet.parse(binlogd.gtid_executed) == GtidSet.parse(source.gtid_executed)
+
+
 def assert_nothing_lost_or_repeated(load: Load, source: Server, binlogd: Binlogd, *replicas: Server) -> None:
     """What was committed is in the store, byte for byte, and at every replica, row for row.
 
     The source must be up. A repeated transaction would show in the bytes or stop a replica (duplicate key), a lost one
     in the journal or in the checksums.
     """
-    binlogd.wait_for(source)
     assert load.journal
     assert load.missing_at(source) == []
-    source.execute("FLUSH BINARY LOGS")
-    binlogd.wait_for(source)
-    binlogd.assert_identical_to(source)
-    assert GtidSet.parse(binlogd.gtid_executed) == GtidSet.parse(source.gtid_executed)
+    assert_same_history(source, binlogd)
     for replica in replicas:
         replica.wait_for_gtid(source.gtid_executed)
         assert load.missing_at(replica) == []

@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 
 from binlogd.binlog.gtid import GtidSet
-from testbed.cluster import Cluster, Load, sysbench
+from testbed.cluster import Cluster, Load, checksum_all, sysbench
+from testbed.mysqld import Option, Server
 from tests.e2e.histories import HISTORIES, History, dml, engines, event_types, statements
 from tests.e2e.support import MakeBinlogd, Site, semi_sync_status, wait_for_semi_sync
 
 pytestmark = pytest.mark.servers
 
+HEARTBEAT_PACKET = 4 + 1 + 19 + len("mysql-bin.000001") + 4  # bytes, with a checksum
 RECEIVER_MEMORY = 64 * 1024 * 1024  # the design's limit, whatever the transaction
 
 
@@ -72,10 +74,11 @@ def test_a_transaction_of_300_mb_passes_through_little_memory(site: Site) -> Non
     assert site.binlogd.peak_memory("receive") < RECEIVER_MEMORY
 
 
-def test_a_source_without_gtids_is_captured_by_file_and_position(
+def test_a_source_without_gtids_is_captured_and_served_by_file_and_position(
     cluster: Cluster, binlogd: MakeBinlogd, tmp_path: Path
 ) -> None:
-    source = cluster.server(options={"gtid_mode": "OFF", "enforce_gtid_consistency": "OFF"})
+    without: dict[str, Option] = {"gtid_mode": "OFF", "enforce_gtid_consistency": "OFF"}
+    source = cluster.server(options=without)
     source.execute("CREATE DATABASE d")
     follower = binlogd(source)
     for history in (engines, statements, dml):
@@ -85,11 +88,20 @@ def test_a_source_without_gtids_is_captured_by_file_and_position(
     with Load(source) as load:
         load.wait_for(200)
     source.execute("FLUSH BINARY LOGS")
+    replica = cluster.replica(follower.address, file=source.binary_logs()[0].name, options=without)
 
     follower.wait_for(source)
     assert len(follower.assert_identical_to(source)) == 4
     assert follower.published == source.position()
     assert follower.gtid_executed == ""
+    replica.wait_until(lambda: applied(replica) == source.position(), what="everything applied")
+    assert checksum_all(replica) == checksum_all(source)
+
+
+def applied(replica: Server) -> tuple[str, int]:
+    """How far in the source's files the replica has come."""
+    status = replica.replica_status()
+    return status["Relay_Source_Log_File"], status["Exec_Source_Log_Pos"]
 
 
 def test_the_source_counts_one_acknowledging_replica_that_never_fails_it(site: Site) -> None:
@@ -121,12 +133,11 @@ def test_the_source_lists_binlogd_among_its_replicas(site: Site) -> None:
 def test_heartbeats_keep_a_silent_connection(cluster: Cluster, binlogd: MakeBinlogd) -> None:
     """Without them a source with nothing to say would be taken for dead after read_timeout."""
     source = cluster.server()
-    follower = binlogd(source, **{"source.heartbeat": "0.2s", "source.read_timeout": "1s"})
+    follower = binlogd(source, **{"source.heartbeat": "0.2s", "source.read_timeout": "2s"})
     begun = follower.status()["source"]
 
-    follower.wait_until(
-        lambda: follower.status()["source"]["bytes_received"] > begun["bytes_received"] + 300, "a few heartbeats"
-    )
+    enough = begun["bytes_received"] + 15 * HEARTBEAT_PACKET  # three seconds of them
+    follower.wait_until(lambda: follower.status()["source"]["bytes_received"] > enough, "15 heartbeats")
 
     status = follower.status()["source"]
     assert status["state"] == "streaming"

@@ -12,6 +12,8 @@ from tests.e2e.support import MakeBinlogd, Site, acknowledged_site, semi_sync_st
 
 pytestmark = pytest.mark.servers
 
+COMMITS = 400  # that a client was told of before the source dies
+
 
 def assert_every_commit_is_at(replica: Server, binlogd: Binlogd, *loads: Load) -> None:
     """All that was committed; and of what was under way when the source died, what it had sent."""
@@ -27,10 +29,10 @@ def assert_every_commit_is_at(replica: Server, binlogd: Binlogd, *loads: Load) -
 def dead_source(site: Site) -> Load:
     """Kill the source under load, its every commit acknowledged; the load with its journal."""
     with Load(site.source, threads=8) as load:
-        load.wait_for(2000)
+        load.wait_for(COMMITS)
         assert semi_sync_status(site.source)["no_tx"] == 0
         site.source.kill()
-    assert len(load.journal) >= 2000
+    assert len(load.journal) >= COMMITS
     return load
 
 
@@ -38,7 +40,7 @@ def test_a_replica_that_was_behind_gets_every_commit(cluster: Cluster, binlogd: 
     site = acknowledged_site(cluster, binlogd)
     replica = cluster.replica(site.source)
     with Load(site.source) as first:
-        first.wait_for(500)
+        first.wait_for(COMMITS)
     replica.wait_for_gtid(site.source.gtid_executed)
     replica.stop_replica("IO_THREAD")
 

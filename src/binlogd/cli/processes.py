@@ -26,6 +26,14 @@ def end_with_parent() -> None:
         raise SystemExit(0)
 
 
+_ENDING = (signal.SIGTERM, signal.SIGINT)
+
+
+def hold_signals() -> None:
+    """Let SIGTERM and SIGINT wait until ``run_until_signalled`` answers them: nothing is left half-made."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+
+
 def prepare_process() -> None:
     """What every long-lived process wants: all the file descriptors it may have, and no death by a closed terminal.
 
@@ -56,8 +64,9 @@ def run_until_signalled(body: Coroutine[Any, Any, None]) -> None:
             stopped = True
             task.cancel()
 
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in _ENDING:
             loop.add_signal_handler(number, stop)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
         try:
             await body
         except asyncio.CancelledError:

@@ -6,7 +6,7 @@ import os
 import time
 from typing import Any
 
-from binlogd.cli.processes import run_until_signalled
+from binlogd.cli.processes import hold_signals, run_until_signalled
 from binlogd.config import Address, Settings
 from binlogd.control.sockets import RECEIVER, SENDER, ControlServer, follow
 from binlogd.errors import ConfigError
@@ -25,6 +25,7 @@ log = get_logger(__name__)
 
 def run_sender(settings: Settings) -> None:
     """Serve until told to stop."""
+    hold_signals()
     disk = Disk()
     folder = DataFolder(settings.data_dir)
     folder.prepare(disk)

@@ -10,7 +10,6 @@ position that is asked for is durable, and nothing is stored twice.
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -29,8 +28,7 @@ from binlogd.store.recovery import Recovered
 from binlogd.store.tail import Tail
 
 BACKOFF_SHORTEST = 0.1  # seconds: a source that restarts is back at once
-BACKOFF_LONGEST = 5.0  # below rpl_semi_sync_source_timeout's default of 10 s
-STEADY = 10.0  # seconds of streaming after which the next pause is the shortest again
+BACKOFF_LONGEST = 2.0  # a source that is back commits nothing before we are, up to its timeout of 10 s by default
 
 ACCESS_DENIED = 1045  # user or password; from a statement: a privilege
 
@@ -104,7 +102,6 @@ class Receiver:
         backoff = Backoff()
         try:
             while True:
-                began = time.monotonic()
                 try:
                     self._once()
                 except (PeerError, SourceRefused) as trouble:
@@ -112,8 +109,8 @@ class Receiver:
                     if lasting is not None:
                         self._wait_out(lasting)
                         continue
-                    if time.monotonic() - began > STEADY:
-                        backoff.reset()
+                    if not self._progress.lost_at:
+                        backoff.reset()  # something sound had come
                     pause = backoff.next()
                     self._progress.failed(State.BACKOFF, trouble.message, trouble.hint)
                     self._progress.reconnects += 1
@@ -220,7 +217,7 @@ class Receiver:
 
     def _lasting(self, trouble: PeerError | SourceRefused) -> BinlogdError | None:
         """The error to end with when ``trouble`` will not pass by itself."""
-        if isinstance(trouble, SourceRefused):
+        if not trouble.retriable:
             return trouble
         if isinstance(trouble, Unreachable):
             if trouble.code == 2005 and not self._reached:

@@ -99,6 +99,7 @@ class Service:
         self.decoy = decoy_for([user.account for user in users.values()])
         self.connections: dict[int, Connection] = {}
         self.accepted = 0
+        self.most_connections = 0  # at one time
         self.refused = 0
         self.sent_by_gone = 0  # bytes of dumps that have ended
         self._folder = folder
@@ -115,6 +116,7 @@ class Service:
         self._next_id = self._next_id % 0xFFFFFFFF + 1
         self.connections[connection.id] = connection
         self.accepted += 1
+        self.most_connections = max(self.most_connections, len(self.connections))
         return connection
 
     def close_connection(self, connection: Connection) -> None:
@@ -224,7 +226,7 @@ class Service:
         return {
             "Uptime": str(int(time.monotonic() - self._started)),
             "Threads_connected": str(len(self.connections)),
-            "Max_used_connections": str(self.max_connections),
+            "Max_used_connections": str(self.most_connections),
             "Connections": str(self.accepted),
             "Aborted_connects": str(self.refused),
             "Bytes_sent": str(self.sent_bytes()),

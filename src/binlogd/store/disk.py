@@ -5,7 +5,7 @@ every image that a power loss may leave (what was written and not synced may be 
 come before or after its data; a new name may be lost with its folder). The rules that make the store survive this:
 
 * bytes count once ``sync`` of their descriptor has returned; nothing else makes them durable;
-* a file appears under its final name by ``publish``: sync, rename, sync of the folder;
+* a file appears under its final name when it is whole (``begin``, ``replace``): sync, rename, sync of the folder;
 * a failed ``sync`` is never tried again as if it could still succeed: the kernel may have dropped the dirty pages.
 """
 
@@ -92,12 +92,18 @@ class Disk:
 
     def replace(self, path: Path, content: bytes) -> None:
         """Give a small file new content: whole and durable on return, or as it was before."""
+        self.close(self.begin(path, content))
+
+    def begin(self, path: Path, content: bytes) -> int:
+        """A file that begins with ``content``, whole and durable on return; its descriptor, for more behind that."""
         temporary = path.with_name(f".{path.name}.new")
         descriptor = self.create(temporary)
         try:
             self.write(descriptor, content)
             self.sync(descriptor)
-        finally:
+            self.rename(temporary, path)
+            self.sync_folder(path.parent)
+        except BaseException:
             self.close(descriptor)
-        self.rename(temporary, path)
-        self.sync_folder(path.parent)
+            raise
+        return descriptor

@@ -69,13 +69,8 @@ class Writer:
         self.close()
         content = BINLOG_MAGIC + format_description
         path = self._timeline.path / name
-        temporary = path.with_name(f".{name}.new")
         with explained("create", path):
-            self._descriptor = self._disk.create(temporary)
-            self._disk.write(self._descriptor, content)
-            self._disk.sync(self._descriptor)
-            self._disk.rename(temporary, path)
-            self._disk.sync_folder(path.parent)
+            self._descriptor = self._disk.begin(path, content)
         self.name = name
         self.size = self._synced = len(content)
         self._dirty = False
