@@ -44,10 +44,10 @@ prepare: setup
 	$(BIN)/python -m testbed.prepare
 
 test: lint prepare
-	$(BIN)/python -m pytest -n $(WORKERS) -m 'not slow' $(PYTEST)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m 'not slow' $(PYTEST)
 
 test-all: lint prepare
-	$(BIN)/python -m pytest -n $(WORKERS) $(PYTEST)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(PYTEST)
 
 demo: setup
 	@$(BIN)/python -m testbed.demo $(DEMO)
