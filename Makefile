@@ -56,12 +56,12 @@ PLAIN   := tests/binlog/test_walk.py tests/binlog/test_walk_boundaries.py tests/
            tests/sender/test_dump.py tests/store/test_recovery.py
 
 test: lint prepare
-	$(BIN)/python -m pytest -n $(WORKERS) -m 'not slow' $(PYTEST)
-	BINLOGD_PURE=1 $(BIN)/python -m pytest -n $(WORKERS) -m 'not slow' $(PLAIN)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m 'not slow' $(PYTEST)
+	BINLOGD_PURE=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m 'not slow' $(PLAIN)
 
 test-all: lint prepare
-	$(BIN)/python -m pytest -n $(WORKERS) $(PYTEST)
-	BINLOGD_PURE=1 $(BIN)/python -m pytest -n $(WORKERS) $(PLAIN)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(PYTEST)
+	BINLOGD_PURE=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(PLAIN)
 
 demo: setup $(VENV)/.compiled
 	@$(BIN)/python -m testbed.demo $(DEMO)
