@@ -34,7 +34,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Gives bytes to a half's standard input, and ties it to nobody."""
 
     def tell(line: bytes) -> None:
-        monkeypatch.setattr(launch, "end_with_parent", lambda: None)
+        monkeypatch.setattr(launch, "end_with_parent", lambda _: None)
         monkeypatch.setattr(sys, "stdin", types.SimpleNamespace(buffer=io.BytesIO(line)))
 
     return tell

@@ -7,6 +7,7 @@ a password in ``--source`` is then in nobody's argument list or environment. It 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping
 
@@ -18,17 +19,18 @@ MAX_OPTIONS = 64 * 1024  # bytes of the line: a few paths and a URL
 
 def encode_options(options: Mapping[str, str | None]) -> bytes:
     """The line for a child."""
-    return json.dumps(dict(options)).encode() + b"\n"
+    return json.dumps({**options, "supervisor": os.getpid()}).encode() + b"\n"
 
 
 def settings_for(options: Mapping[str, str | None], purpose: Purpose, *, supervised: bool) -> Settings:
     """The settings of this process: from its own options, or, supervised, from those its parent was given."""
     if supervised:
-        end_with_parent()
         line = sys.stdin.buffer.readline(MAX_OPTIONS)
         if not line.endswith(b"\n"):
             raise SystemExit(0)  # the supervisor ended before it told us what to do
-        options = json.loads(line)
+        told = json.loads(line)
+        end_with_parent(told.pop("supervisor"))
+        options = told
     return load_settings(
         options["config"],
         source=options["source"],

@@ -18,11 +18,13 @@ _PR_SET_PDEATHSIG = 1
 log = get_logger(__name__)
 
 
-def end_with_parent() -> None:
-    """Have the kernel send SIGTERM when the supervisor dies, however it dies."""
-    parent = os.getppid()
+def end_with_parent(supervisor: int) -> None:
+    """Have the kernel send SIGTERM when the supervisor, given by its pid, dies, however it dies.
+
+    One that died before we asked is no parent of ours any more.
+    """
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-    if os.getppid() != parent:
+    if os.getppid() != supervisor:
         raise SystemExit(0)
 
 
