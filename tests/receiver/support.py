@@ -138,10 +138,10 @@ def start_of(tail: Tail) -> Start:
     return Start(tail.name, tail.walk.position if tail.walk else 4, "COM_BINLOG_DUMP")
 
 
-def fresh(path: Path) -> tuple[DataFolder, Tail, Recording]:
+def fresh(path: Path, disk: Recording | None = None) -> tuple[DataFolder, Tail, Recording]:
     """An empty store."""
     folder = DataFolder(path)
-    disk = Recording()
+    disk = disk or Recording()
     folder.prepare(disk)
     tail = empty_tail(folder, disk)
     disk.steps.clear()

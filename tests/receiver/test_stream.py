@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -16,12 +18,14 @@ from binlogd.receiver import stream as stream_module
 from binlogd.receiver.link import Stopped
 from binlogd.receiver.plan import Start
 from binlogd.store.index import read_summary
+from binlogd.store.publication import Publication
 from binlogd.store.recovery import recover
+from binlogd.store.tail import Tail
 from binlogd.wire.packets import encode_packets
 from tests.binlog import builders
 from tests.binlog.making import CRC32, OFF, SERVER_ID, UUID_A, Log, broken, sample
 from tests.receiver.support import Running, dump, found, fresh, rotate_to, start_of, whole_file
-from tests.store.support import FIRST, SECOND, Quick, Recording, chain, newest
+from tests.store.support import FIRST, SECOND, Held, Quick, Recording, chain, newest
 
 pytestmark = pytest.mark.usefixtures("closing")
 
@@ -300,26 +304,237 @@ def test_a_file_is_finished_and_the_next_one_durable_before_it_is_published(tmp_
     assert steps[places[3] + 1] == "sync folder"
 
 
-def test_catching_up_syncs_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And when the source has nothing more: then at once."""
-    monkeypatch.setattr(stream_module, "SYNC_EVERY", 300_000)
-    monkeypatch.setattr(stream_module, "WRITE_AT", 50_000)
+def long_file(transactions: int = 59) -> Log:
     log = Log().begin_file()
-    for gno in range(1, 60):
+    for gno in range(1, transactions + 1):
         log.transaction(gno, sizes=(30_000,))
-    _, tail, disk = fresh(tmp_path)
-    running = Running(tail, disk, received=dump(whole_file(log)))
+    return log
+
+
+def always_catching_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the first byte to the last, whatever the scheduler does, in steps so small that little shows much."""
+    steps = {
+        "BUFFER": 100_000,
+        "FLOWING": 1,
+        "PAUSE": 20.0,
+        "WRITE_AT": 50_000,
+        "SYNC_AT": 100_000,
+        "SYNC_AFTER": 1000.0,
+        "UNSYNCED_MOST": 400_000,
+    }
+    for name, value in steps.items():
+        monkeypatch.setattr(stream_module, name, value)
+
+
+def in_pieces(script: bytes, size: int = 25_000) -> list[bytes]:
+    return [script[at : at + size] for at in range(0, len(script), size)]
+
+
+def check_order_of_syncs(steps: list[str], head: int) -> None:
+    """Nothing behind the ``head`` is shown but what was there when a sync began that has ended."""
+    covered = durable = head
+    for step in steps:
+        if step.startswith(f"begin {FIRST}"):
+            covered = int(step.rpartition(":")[2])
+        elif step == f"sync {FIRST}":
+            durable = covered
+        elif step.startswith((f"ack {FIRST}", f"publish {FIRST}")):
+            assert int(step.rpartition(":")[2]) <= durable, f"{step}, while {durable} bytes are durable"
+
+
+class Sizing(Held):
+    """Notes what each sync in the background saw and left."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.beside: list[tuple[int, int]] = []  # how many steps there were when it ended; how large the file was then
+
+    def sync(self, descriptor: int) -> None:
+        super().sync(descriptor)
+        if threading.current_thread() is not threading.main_thread():
+            self.beside.append((len(self.steps), os.fstat(descriptor).st_size))
+
+
+@pytest.mark.parametrize("semi_sync", [False, True], ids=["plain", "semi-sync"])
+def test_catching_up_syncs_beside_and_publishes_what_is_durable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, semi_sync: bool
+) -> None:
+    always_catching_up(monkeypatch)
+    log = long_file()
+    disk = Sizing()
+    folder, tail, _ = fresh(tmp_path, disk)
+    running = Running(tail, disk, semi_sync=semi_sync)
     with pytest.raises(Unreachable):
-        running.run()
-    _, tail, disk = fresh(tmp_path / "pieces")
-    running = Running(tail, disk)
-    with pytest.raises(Unreachable):
-        running.run(dump(whole_file(log)))
-    syncs = running.steps.count(f"sync {FIRST}")
-    assert log.position // 300_000 - 1 <= syncs
-    assert running.progress.syncs >= syncs
-    check_order(running.steps)
+        running.run(*in_pieces(dump(whole_file(log), semi_sync=semi_sync)))
+    check_order_of_syncs(running.steps, log.events[0].end)
+    assert len(running.published) > 3, "not all at the end"
     assert tail.publication.executed == log.set
+    assert (newest(folder).path / FIRST).read_bytes() == log.data
+    assert disk.steps.count(f"sync {FIRST}") <= running.progress.syncs
+    assert running.acks() == []
+
+
+def test_receiving_goes_on_while_the_disk_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    always_catching_up(monkeypatch)
+    log = long_file()
+    disk = Sizing()
+    _, tail, _ = fresh(tmp_path, disk)
+    running = Running(tail, disk)
+    script = dump(whole_file(log))
+    release_when_all_came(running, disk, len(script), monkeypatch)
+    with pytest.raises(Unreachable):
+        running.run(*in_pieces(script))
+    assert log.position - disk.beside[0][1] < 50_000 + 100_000, "nearly all was written before the first sync ended"
+    check_order_of_syncs(running.steps, log.events[0].end)
+    assert tail.publication.executed == log.set
+
+
+def release_when_all_came(running: Running, disk: Held, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk works as long as the source sends."""
+    monkeypatch.setattr(stream_module, "UNSYNCED_MOST", 10 * size)
+    real = running.link.receive_into
+    came = 0
+
+    def receive_into(buffer: memoryview) -> int | None:
+        nonlocal came
+        got = real(buffer)
+        came += got or 0
+        if came >= size:
+            disk.release()
+        return got
+
+    monkeypatch.setattr(running.link, "receive_into", receive_into)
+    disk.hold()
+
+
+def test_so_much_is_never_unsynced_that_a_crash_would_cost_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the limit the disk is waited for: it is let go only when nothing more is being received."""
+    always_catching_up(monkeypatch)
+    log = long_file()
+    disk = Sizing()
+    _, tail, _ = fresh(tmp_path, disk)
+    running = Running(tail, disk)
+    real = tail.advance_synced
+    most = 0
+
+    def advance_synced() -> Publication | None:
+        nonlocal most
+        written = (newest_file(tail)).stat().st_size
+        most = max(most, written - tail.publication.position)
+        disk.release()
+        publication = real()
+        disk.hold()
+        return publication
+
+    def sync() -> None:
+        disk.release()
+        Tail.sync(tail)
+
+    monkeypatch.setattr(tail, "advance_synced", advance_synced)
+    monkeypatch.setattr(tail, "sync", sync)
+    disk.hold()
+    with pytest.raises(Unreachable):
+        running.run(*in_pieces(dump(whole_file(log))))
+    assert 400_000 <= most < 400_000 + 100_000 + 50_000, "the limit, what was read, and an unfinished transaction"
+    assert tail.publication.executed == log.set
+
+
+def newest_file(tail: Tail) -> Path:
+    return tail.timeline.path / tail.name
+
+
+def test_who_waits_for_an_ack_waits_for_what_is_under_way_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    always_catching_up(monkeypatch)
+    log = long_file(20)
+    disk = Sizing()
+    _, tail, _ = fresh(tmp_path, disk)
+    running = Running(tail, disk, semi_sync=True)
+    events = whole_file(log)
+    script = dump([*events[:-1], (log.each()[-1], True)], semi_sync=True)
+    release_when_all_came(running, disk, len(script), monkeypatch)
+    with pytest.raises(Unreachable):
+        running.run(*in_pieces(script), hang_up=True)
+    check_order_of_syncs(running.steps, log.events[0].end)
+    assert running.acks() == [(FIRST, log.position)]
+    assert running.steps.index(f"ack {FIRST}:{log.position}") > disk.beside[0][0]
+
+
+def test_the_kernel_gathers_only_while_catching_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Never while the source waits for us."""
+    log = long_file(20)
+    monkeypatch.setattr(stream_module, "FLOWING", 100_000)
+    _, tail, disk = fresh(tmp_path)
+    running = Running(tail, disk, semi_sync=True)
+    gathered: list[int] = []
+
+    def gather(size: int, timeout: float) -> bool:
+        gathered.append(running.stream._flowed)
+        running.theirs.shutdown(socket.SHUT_WR)
+        return False
+
+    monkeypatch.setattr(running.link, "gather", gather)
+    with pytest.raises(Unreachable):
+        running.run(*in_pieces(dump(whole_file(log, flag_ends=True), semi_sync=True)))
+    assert gathered == [], "each transaction of 30 kB asked for an ACK"
+    _, tail, disk = fresh(tmp_path / "again")
+    running = Running(tail, disk)
+    monkeypatch.setattr(running.link, "gather", gather)
+    monkeypatch.setattr(stream_module, "FLOWING", 1)
+    with pytest.raises(Unreachable):
+        running.run(*in_pieces(dump(whole_file(log))), hang_up=False)
+    assert min(gathered) >= 1
+
+
+@pytest.mark.parametrize("ends", ["hang up", "stop"])
+def test_an_end_in_the_middle_of_catching_up_publishes_what_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends: str
+) -> None:
+    always_catching_up(monkeypatch)
+    log = long_file()
+    disk = Sizing()
+    folder, tail, _ = fresh(tmp_path, disk)
+    running = Running(tail, disk)
+    script = dump(whole_file(log))[:1_000_000]
+    real = tail.advance_synced
+
+    def advance_synced() -> Publication | None:
+        if ends == "stop":
+            running.wake.set()
+        return real()
+
+    monkeypatch.setattr(tail, "advance_synced", advance_synced)
+    with pytest.raises(Stopped if ends == "stop" else Unreachable):
+        running.run(*in_pieces(script), hang_up=ends == "hang up")
+    assert not tail.syncing
+    tail.close()
+    recovered = recover(folder, Quick())
+    assert recovered.publication == tail.publication
+    assert running.published[-1] == tail.publication
+
+
+def test_a_disk_that_fails_beside_ends_the_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    always_catching_up(monkeypatch)
+    log = long_file()
+    folder, tail, disk = fresh(tmp_path)
+    running = Running(tail, disk)
+
+    durable = log.events[0].end
+
+    def fail(self: Recording, descriptor: int) -> None:
+        nonlocal durable
+        if threading.current_thread() is not threading.main_thread():
+            raise OSError(5, "Input/output error")
+        if self._name(descriptor) == FIRST:
+            durable = os.fstat(descriptor).st_size
+
+    monkeypatch.setattr(Recording, "sync", fail)
+    with pytest.raises(StoreUnreadable, match=f"cannot sync .*{FIRST}: Input/output error"):
+        running.run(*in_pieces(dump(whole_file(log))))
+    assert running.published[-1].position <= durable
+    tail.close()
+    assert (newest(folder).path / FIRST).stat().st_size == durable, "the rest is given up"
 
 
 # --- what ends a stream ---

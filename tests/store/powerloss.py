@@ -60,6 +60,15 @@ class FailingPower(Disk):
         file.sure = bytes(file.seen)
         self._step()
 
+    def seen(self, descriptor: int) -> bytes:
+        """What a sync that begins now makes sure of when it ends."""
+        return bytes(self._open[descriptor].seen)
+
+    def synced(self, descriptor: int, content: bytes) -> None:
+        """A sync ended that had begun when the file held ``content``."""
+        self._open[descriptor].sure = content
+        self._step()
+
     def truncate(self, descriptor: int, size: int) -> None:
         super().truncate(descriptor, size)
         del self._open[descriptor].seen[size:]
@@ -97,6 +106,25 @@ class FailingPower(Disk):
         for names in (self._sure, self._seen):
             for spoil in (_lost, _kept, _zeroed, _half, _garbled):
                 yield {path.relative_to(self._root): spoil(file) for path, file in names.items()}
+
+
+class LateSync:
+    """A BackgroundSync without a thread, as lazy as one may be: it makes sure of nothing before it is ended."""
+
+    def __init__(self, disk: FailingPower) -> None:
+        self._disk = disk
+        self._begun: tuple[int, bytes] | None = None
+        self.finished = True
+
+    def begin(self, descriptor: int) -> None:
+        self._begun = descriptor, self._disk.seen(descriptor)
+
+    def end(self) -> None:
+        if self._begun is not None:
+            self._disk.synced(*self._begun)
+        self._begun = None
+
+    abandon = close = end
 
 
 def _lost(file: _File) -> bytes:

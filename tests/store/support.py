@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from binlogd.binlog.events import FormatDescription
@@ -63,6 +65,52 @@ class Recording(Disk):
     def remove(self, path: Path) -> None:
         self.steps.append(f"remove {path.name}")
         super().remove(path)
+
+
+class Held(Recording):
+    """A disk whose syncs in the background can be held up.
+
+    ``steps`` says of each when it begins, with the file's size, and when it ends.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.thread: threading.Thread | None = None  # that synced last
+        self._open = threading.Event()
+        self._open.set()
+        self._begun = threading.Event()
+
+    def hold(self) -> None:
+        """From now on syncs in other threads than the test's wait."""
+        self._begun.clear()
+        self._open.clear()
+
+    def release(self) -> None:
+        """They go on."""
+        self._open.set()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        self.hold()
+        try:
+            yield
+        finally:
+            self.release()
+
+    def wait_for_sync(self) -> None:
+        """Until one waits."""
+        assert self._begun.wait(20), "no sync began"
+
+    def sync(self, descriptor: int) -> None:
+        name = self._name(descriptor)
+        if name.startswith("."):
+            return
+        self.steps.append(f"begin {name}:{os.fstat(descriptor).st_size}")
+        self.thread = threading.current_thread()
+        if self.thread is not threading.main_thread():
+            self._begun.set()
+            assert self._open.wait(20), "held for ever"
+        self.steps.append(f"sync {name}")
 
 
 def make_store(path: Path, *timelines: Mapping[str, bytes | bytearray]) -> DataFolder:

@@ -13,15 +13,17 @@ from binlogd.binlog.gtid import GtidSet
 from binlogd.binlog.header import CRC_LENGTH, ChecksumAlgorithm
 from binlogd.errors import EventError, SourceRefused
 from binlogd.store.index import read_marks, read_summary
+from binlogd.store.layout import DataFolder
 from binlogd.store.publication import Publication
 from binlogd.store.reader import publication_of, read_contents, read_store
 from binlogd.store.recovery import recover
 from binlogd.store.tail import Tail
 from tests.binlog.making import CRC32, OFF, SID_A, SID_B, UUID_A, UUID_B, Log, broken
-from tests.store.powerloss import FailingPower, put
+from tests.store.powerloss import FailingPower, LateSync, put
 from tests.store.support import (
     FIRST,
     SECOND,
+    Held,
     Quick,
     Recording,
     begin,
@@ -283,6 +285,43 @@ def test_nothing_is_synced_that_the_caller_did_not_ask_for(tmp_path: Path) -> No
     assert disk.steps == []
 
 
+def test_a_background_sync_publishes_what_it_covers_and_no_more(tmp_path: Path) -> None:
+    log = Log().begin_file().transaction(1).transaction(2).transaction(3)
+    disk = Held()
+    tail = empty_tail(make_store(tmp_path), disk)
+    begin(tail, FIRST, log)
+    settle(tail)
+    events = log.each()[1:]
+    ends = [log.events[0].end + sum(len(event) for event in events[: at + 1]) for at in range(len(events))]
+    first = ends.index(log.ends[0]) + 1
+    second = ends.index(log.ends[1]) + 1
+    take(tail, events[:first])
+    with disk.held():
+        tail.begin_sync()
+        disk.wait_for_sync()
+        take(tail, events[first:second])
+        assert (tail.syncing, tail.sync_ended) == (True, False)
+        assert tail.publication.position < log.ends[0], "what is being synced is not shown"
+    publication = tail.advance_synced()
+    assert publication is tail.publication
+    assert publication is not None
+    assert publication.position == log.ends[0], "what came behind it is not shown"
+    assert publication.executed == GtidSet.parse(f"{UUID_A}:1")
+    assert not tail.syncing
+    tail.begin_sync()
+    take(tail, events[second:])
+    tail.sync()
+    newest = tail.advance()
+    assert newest is not None
+    assert newest.position == log.ends[2], "a sync that is waited for covers both"
+    assert newest.executed == log.set
+    tail.begin_sync()
+    assert tail.advance_synced() is None, "nothing new"
+    tail.finish()
+    tail.close()
+    assert recover(DataFolder(tmp_path), Quick()).publication == newest
+
+
 # --- power losses ---
 
 
@@ -302,6 +341,10 @@ def received(logs: dict[str, Log], tail: Tail, chance: random.Random) -> Iterato
                 tail.sync()
                 if (publication := tail.advance()) is not None:
                     yield publication
+            elif not pending and chance.random() < 0.5:  # catching up
+                if tail.syncing and (publication := tail.advance_synced()) is not None:
+                    yield publication
+                tail.begin_sync()
         tail.append(memoryview(bytes(pending)))
         tail.sync()
         if (publication := tail.advance()) is not None:
@@ -309,7 +352,10 @@ def received(logs: dict[str, Log], tail: Tail, chance: random.Random) -> Iterato
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_a_power_loss_at_any_moment_loses_nothing_that_was_published(tmp_path: Path, seed: int) -> None:
+def test_a_power_loss_at_any_moment_loses_nothing_that_was_published(
+    tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("binlogd.store.writer.BackgroundSync", LateSync)
     chance = random.Random(seed)
     folder = make_store(tmp_path / "live")
     disk = FailingPower(folder.path)

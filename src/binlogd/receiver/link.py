@@ -105,12 +105,16 @@ class Link:
 
     def _wait(self, events: int, timeout: float | None = None, on: socket.socket | None = None) -> None:
         limit = self.timeout if timeout is None else timeout
+        if not self._await(events, limit, on):
+            raise Unreachable(f"the source at {self.peer} was silent for {limit:g} s", code=2013)
+
+    def _await(self, events: int, timeout: float, on: socket.socket | None = None) -> bool:
+        """Whether the socket is ready within ``timeout`` seconds. Raises Stopped when woken."""
         self._poll.register(on or self._socket, events)
-        for descriptor, _ in self._poll.poll(limit * 1000) or [(-1, 0)]:
-            if descriptor == self._wake.descriptor:
-                raise Stopped
-            if descriptor < 0:
-                raise Unreachable(f"the source at {self.peer} was silent for {limit:g} s", code=2013)
+        ready = self._poll.poll(timeout * 1000)
+        if any(descriptor == self._wake.descriptor for descriptor, _ in ready):
+            raise Stopped
+        return bool(ready)
 
     def check_stop(self) -> None:
         """Raises Stopped when somebody asked for it: for loops that never have to wait."""
@@ -119,6 +123,20 @@ class Link:
     def wait_readable(self) -> None:
         """Until there is something to read; Unreachable after ``timeout`` seconds of silence."""
         self._wait(select.POLLIN)
+
+    def gather(self, size: int, timeout: float) -> bool:
+        """Wait until ``size`` bytes are there to read; False when ``timeout`` seconds have gone by first.
+
+        A source that sends in small pieces wakes us once for many of them.
+        """
+        self._set_least(size)
+        try:
+            return self._await(select.POLLIN, timeout)
+        finally:
+            self._set_least(1)
+
+    def _set_least(self, size: int) -> None:
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size)
 
     def receive_into(self, buffer: memoryview) -> int | None:
         """What is there now, at most the buffer's size; None when there is nothing."""

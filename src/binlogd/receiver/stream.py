@@ -1,14 +1,18 @@
 """The tight loop: one dump, from the socket to the disk to the ACK.
 
 Theory. Bytes gather in one fixed buffer; ``Intake`` turns them into the file's bytes in another; they are written
-with one call. Nothing is synced while the source has more and waits for nothing (catching up); as soon as it waits
-for an acknowledgement, or has nothing more, or SYNC_EVERY bytes are unsynced, the stream *settles*:
+with one call. As soon as the source waits for an acknowledgement, or has nothing more, the stream *settles*:
 
     write everything → fdatasync → send one ACK for the last event that asked → publish up to the last whole transaction
 
-which is the only place where an ACK or a publication comes from (rule 2 of the design). While the disk works, the
-next batch gathers in the kernel: group commit without timers. A transaction of any size passes through the two
-buffers.
+which is the only place where an ACK comes from (rule 2 of the design). While the disk works, the next batch gathers
+in the kernel: group commit without timers.
+
+*Catching up* is a stream that flows without a pause and asks for no ACK: nobody waits for the disk then, so it works
+beside us. One fdatasync runs in the background at a time; when it has ended, what it covers is published, and the
+next begins. And since the source sends in small pieces, the kernel is asked to gather many before it wakes us. The
+first pause, or the first event that asks for an ACK, settles, and ends all that. A transaction of any size passes
+through the two buffers.
 """
 
 from __future__ import annotations
@@ -33,7 +37,12 @@ from binlogd.wire.packets import encode_packets
 
 BUFFER = 2 * 1024 * 1024  # bytes taken from the kernel at most before they are looked at
 WRITE_AT = 1024 * 1024  # write when this much is gathered: large enough that the call's own cost vanishes
-SYNC_EVERY = 64 * 1024 * 1024  # unsynced bytes while catching up: what a crash would cost to fetch again
+FLOWING = 1024 * 1024  # bytes without a pause or a wish for an ACK that make it catching up
+GATHER = 256 * 1024  # bytes that the kernel gathers meanwhile before it wakes us: 16 of mysqld's pieces
+PAUSE = 0.001  # seconds without that much: the source is not ahead of us any more
+SYNC_AT = 8 * 1024 * 1024  # unsynced bytes that the next background sync begins at …
+SYNC_AFTER = 0.01  # … or seconds since the last began: the age that a publication may have
+UNSYNCED_MOST = 64 * 1024 * 1024  # bytes at which the disk is waited for after all: what a crash would cost to fetch
 
 
 class Stream:
@@ -68,7 +77,10 @@ class Stream:
         self._buffer[: len(received)] = received
         self._filled = len(received)
         self._out = memoryview(bytearray(len(self._buffer)))
-        self._unsynced = 0
+        self._unsynced = 0  # bytes written that no sync, ended or under way, covers
+        self._covered = 0  # bytes that the one under way covers
+        self._sync_began = 0.0
+        self._flowed = 0  # bytes since the source paused, or asked for an ACK
         self._arrived = time.monotonic()
 
     def run(self) -> None:
@@ -87,18 +99,48 @@ class Stream:
         while True:
             size = link.receive_into(view[self._filled :])
             if size is None:
-                self._settle()
-                link.wait_readable()
+                self._pause()
                 continue
             self._arrived = time.monotonic()
             self._progress.bytes_received += size
             self._filled += size
+            self._flowed += size
             self._scan()
-            if intake.ack_owed or self._unsynced + intake.filled >= SYNC_EVERY:
+            if intake.ack_owed:
                 self._settle()
-            elif intake.filled >= WRITE_AT:
+                continue
+            if intake.filled >= WRITE_AT:
                 self._write()
                 link.check_stop()  # while the source sends as fast as we take it, nothing ever waits
+            if self._flowed >= FLOWING:
+                self._sync_beside()
+
+    def _pause(self) -> None:
+        """There is nothing to read now."""
+        if self._flowed >= FLOWING:
+            if not self._link.gather(GATHER, PAUSE):
+                self._flowed = 0  # what little is there is taken, and then it is a pause
+            return
+        self._settle()
+        self._link.wait_readable()
+
+    def _sync_beside(self) -> None:
+        """Keep one background sync going, and publish what the last one covers."""
+        tail = self._tail
+        if tail.walk is None:
+            return
+        if tail.syncing:
+            if not tail.sync_ended and self._unsynced + self._covered < UNSYNCED_MOST:
+                return
+            self._show(tail.advance_synced())
+            self._covered = 0
+        pending = self._unsynced + self._intake.filled
+        if pending >= SYNC_AT or (pending and self._arrived - self._sync_began >= SYNC_AFTER):
+            self._write()
+            self._covered, self._unsynced = self._unsynced, 0
+            self._sync_began = self._arrived
+            tail.begin_sync()
+            self._progress.syncs += 1
 
     def _scan(self) -> None:
         """Take everything usable out of the buffer, and move what is left to its front."""
@@ -174,12 +216,13 @@ class Stream:
     def _settle(self, *, force: bool = False) -> None:
         """Durable, then acknowledged, then visible: the one place for it."""
         intake, tail, progress = self._intake, self._tail, self._progress
-        if not (self._unsynced or intake.filled or intake.ack_owed or force):
+        self._flowed = 0
+        if not (self._unsynced or self._covered or intake.filled or intake.ack_owed or force):
             return
         self._write()
-        if self._unsynced:
+        if self._unsynced or self._covered:
             tail.sync()
-            self._unsynced = 0
+            self._unsynced = self._covered = 0
             progress.syncs += 1
         walk = tail.walk
         if walk is None:
@@ -190,7 +233,13 @@ class Stream:
             packet, _ = encode_packets(encode_ack(tail.name, walk.position), 0)
             self._link.send(packet)
             progress.acknowledged(time.monotonic() - self._arrived)
-        publication = tail.advance()
+        self._show(tail.advance())
+
+    def _show(self, publication: Publication | None) -> None:
+        """Tell everybody what is durable and whole, when it is more than they know."""
+        tail, progress = self._tail, self._progress
+        walk = tail.walk
+        assert walk is not None
         if publication is not None:
             self._publish(publication)
             progress.lost_at = 0.0

@@ -1,7 +1,9 @@
 """The newest file of the newest timeline: what is being received.
 
 A ``Tail`` joins the bytes on disk (``Writer``) with what the walk over them found, and knows the newest publication.
-Its caller keeps the order: ``append`` what the walk has walked, ``sync``, and only then ``advance``.
+Its caller keeps the order: ``append`` what the walk has walked, ``sync``, and only then ``advance``. While it
+catches up it need not wait for the disk: ``begin_sync`` notes what all that is appended amounts to, more may be
+appended, and ``advance_synced`` has the publication as soon as that much is durable.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ class Tail:
     ) -> None:
         self._writer = Writer(disk, timeline, durable=durable)
         self.publication = publication
+        self._coming: Publication | None = None  # what the sync in the background will have made durable
         self.walk: Walk | None = None
         self._algorithm = ChecksumAlgorithm.OFF
         self._server_version = ""
@@ -133,6 +136,29 @@ class Tail:
         """Make them durable."""
         self._writer.sync()
 
+    def begin_sync(self) -> None:
+        """Begin to make them durable, while more are appended. None may be under way.
+
+        Everything that the walk has walked must have been appended.
+        """
+        self._coming = self._next()
+        self._writer.begin_sync()
+
+    @property
+    def syncing(self) -> bool:
+        """Whether a sync was begun of which ``advance_synced`` has not told yet."""
+        return self._coming is not None
+
+    @property
+    def sync_ended(self) -> bool:
+        """Whether ``advance_synced`` would not wait."""
+        return self._writer.sync_ended
+
+    def advance_synced(self) -> Publication | None:
+        """Wait for the sync that was begun; the publication of what it covers, when it is a newer one."""
+        self._writer.end_sync()
+        return self._publish(self._coming or self.publication)
+
     def finish(self) -> None:
         """The file, synced, will not change again. Without a file: nothing."""
         walk = self.walk
@@ -157,12 +183,23 @@ class Tail:
         self.walk = None
 
     def advance(self) -> Publication | None:
-        """The publication of all that is synced, when it is a newer one."""
-        walk, old = self.walk, self.publication
+        """The publication of all that was appended, which is synced, when it is a newer one."""
+        return self._publish(self._next())
+
+    def _publish(self, newest: Publication) -> Publication | None:
+        self._coming = None
+        if newest is self.publication:
+            return None
+        self.publication = newest
+        return newest
+
+    def _next(self) -> Publication:
+        """What all that is appended amounts to, once it is durable."""
+        walk, old = self.walk, self._coming or self.publication
         assert walk is not None
         place = (self.timeline.number, self.name, walk.transaction_end)
         if (old.timeline, old.file, old.position) == place:
-            return None
+            return old
         executed, purged = old.executed, old.purged
         if not self._head_read and walk.transaction_end > self._head_end:
             self._head_read = True
@@ -175,7 +212,7 @@ class Tail:
             self._added = self._added.add_runs(runs)
             executed = executed.add_runs(runs)
         self._take_marks()
-        self.publication = Publication(
+        return Publication(
             timeline=self.timeline.number,
             file=self.name,
             position=walk.transaction_end,
@@ -183,7 +220,6 @@ class Tail:
             purged=purged,
             server_version=self._server_version,
         )
-        return self.publication
 
     def rewind(self) -> None:
         """Drop what is behind the newest publication; it will come again."""

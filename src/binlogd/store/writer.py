@@ -7,6 +7,8 @@ true after each:
                           and is listed in the .index; the one before it was finished
     append(bytes)         written, not durable
     sync()                everything appended is durable
+    begin_sync()          what was appended so far is on its way to be durable, while more may be appended …
+    end_sync()            … and now it is
     finish()              synced, and its .idx written
     cut(position)         nothing behind ``position`` is left, durably: what is fetched again goes there
 """
@@ -14,13 +16,15 @@ true after each:
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from binlogd.binlog.gtid import GtidSet
 from binlogd.binlog.header import BINLOG_MAGIC
 from binlogd.binlog.walk import Mark
 from binlogd.errors import StoreDamaged
+from binlogd.store.background import BackgroundSync
 from binlogd.store.disk import Disk, explained
 from binlogd.store.index import Summary, index_path, write_file_list, write_index
 from binlogd.store.layout import Timeline
@@ -38,7 +42,9 @@ class Writer:
         self._dirty = False
         self.name = ""
         self.size = 0  # bytes appended so far
-        self._synced = 0  # bytes that were there at the last sync
+        self._synced = 0  # bytes that were there when the last sync began that has ended
+        self._background = BackgroundSync(disk)
+        self._covered = 0  # bytes that the sync in the background is for; 0: none is
 
     @property
     def timeline(self) -> Timeline:
@@ -88,15 +94,39 @@ class Writer:
 
     def sync(self) -> None:
         """Make what was appended durable, as far as the durability asked for goes."""
+        self.end_sync()
         if self._dirty and self._durable:
-            try:
+            with self._failing_sync():
                 self._disk.sync(self._descriptor)
-            except OSError:
-                self._forget_unsynced()
-                with explained("sync", self.path):
-                    raise
         self._dirty = False
         self._synced = self.size
+
+    def begin_sync(self) -> None:
+        """Begin to make durable what was appended so far. None may be under way."""
+        self._covered = self.size
+        if self._dirty and self._durable:
+            self._dirty = False
+            self._background.begin(self._descriptor)
+
+    @property
+    def sync_ended(self) -> bool:
+        """Whether ``end_sync`` would not wait."""
+        return self._background.finished
+
+    def end_sync(self) -> None:
+        """Wait until what ``begin_sync`` began is durable."""
+        with self._failing_sync():
+            self._background.end()
+        self._synced, self._covered = max(self._synced, self._covered), 0
+
+    @contextmanager
+    def _failing_sync(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError:
+            self._forget_unsynced()
+            with explained("sync", self.path):
+                raise
 
     def _forget_unsynced(self) -> None:
         """After a failed sync: the page cache may hold as clean what the disk does not have.
@@ -109,6 +139,7 @@ class Writer:
 
     def cut(self, position: int) -> None:
         """Drop everything behind ``position``, durably. A file never grows by this: it would grow by zeros."""
+        self.end_sync()
         if position > self.size:
             raise StoreDamaged(
                 f"{self.path} has {self.size} bytes; it should have {position}",
@@ -126,6 +157,7 @@ class Writer:
 
     def finish(self, summary: Summary, marks: list[Mark]) -> None:
         """The source has gone on to another file: this one never changes again."""
+        self.end_sync()
         with explained("sync", self.path):
             self._disk.sync(self._descriptor)
         self._dirty = False
@@ -141,6 +173,7 @@ class Writer:
 
     def close(self) -> None:
         """Let go of the file, as it is."""
+        self._background.close()
         if self._descriptor >= 0:
             self._disk.close(self._descriptor)
             self._descriptor = -1
