@@ -11,12 +11,17 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from testbed import distributions
 from testbed.cluster import Cluster
 from testbed.distributions import Distribution
 from testbed.packages import MARIADB_10_11, MARIADB_11_8, Unsupported
 from testbed.proxy import Proxy
+
+# How long an example takes says more about the machine than about the code.
+settings.register_profile("binlogd", deadline=None)
+settings.load_profile("binlogd")
 
 _CLUSTER = pytest.StashKey[Cluster]()
 

@@ -14,8 +14,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from binlogd.binlog.gtid import GtidSet
-from binlogd.control.sockets import Board, ControlServer, ControlThread, ask_status, follow, reachable
+from binlogd.control.board import Board
+from binlogd.control.sockets import ControlServer, ControlThread, ask_status, follow, reachable
 from binlogd.store.publication import NOTHING, Publication
 
 UUID = "3e11fa47-71ca-11e1-9e33-c80aa9429562"
@@ -230,7 +233,7 @@ def test_a_slow_follower_gets_the_newest(tmp_path: Path) -> None:
             writer.write(b'{"ask": "publications"}\n')
             async with aclosing(follow(path)) as quick:
                 assert await anext(quick) == large
-                for position in range(1000, 1200):
+                for position in range(1000, 4000):
                     board.put(replace(large, position=position))
                     assert (await anext(quick)).position == position
                 assert await asked(path) == {"pid": 7}
@@ -238,11 +241,91 @@ def test_a_slow_follower_gets_the_newest(tmp_path: Path) -> None:
             writer.transport.set_protocol(asyncio.StreamReaderProtocol(slow))
             writer.transport.resume_reading()  # type: ignore[attr-defined]
             positions: list[int] = []
-            while not positions or positions[-1] != 1199:
+            while not positions or positions[-1] != 3999:
                 positions.append(json.loads(await slow.readline())["position"])
             assert positions == sorted(set(positions))
-            assert len(positions) < 50, "what the kernel and one buffer hold, not two hundred"
+            assert len(positions) < 1500, "what the kernel holds, not three thousand"
             writer.transport.abort()
+
+    run(body())
+
+
+def test_news_are_short_however_large_the_sets(tmp_path: Path) -> None:
+    async def body() -> None:
+        path = tmp_path / "receiver.sock"
+        gaps = GtidSet.from_runs((bytes(16), "", gno, gno) for gno in range(1, 8000, 2))
+        board = Board(replace(FIRST, executed=gaps))
+        async with server(path, board):
+            reader, writer = await raw(path)
+            writer.write(b'{"ask": "publications"}\n')
+            first = await reader.readline()
+            assert len(first) > 15_000
+            known = Publication.decode(json.loads(first))
+            for number in range(8001, 8100, 2):
+                newer = replace(FIRST, position=number, executed=known.executed.add_run(bytes(16), "", number, number))
+                board.put(newer)
+                line = await reader.readline()
+                assert len(line) < 200
+                known = Publication.decode(json.loads(line), known=known)
+                assert known == newer
+            writer.close()
+
+    run(body())
+
+
+def test_whoever_falls_behind_is_told_the_rest_and_the_newest(tmp_path: Path) -> None:
+    """A line may be cut anywhere by a full socket; nothing is told twice, and nobody else waits."""
+
+    async def body() -> None:
+        board = Board(FIRST)
+        board.attach()
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        theirs.setblocking(False)
+        telling = asyncio.create_task(board.tell(ours))
+        await asyncio.sleep(0)
+        told = 0
+        while not board._followers[0].behind:
+            told += 1
+            board.put(at(1000 + told))
+        for more in range(100):
+            board.put(at(100_000 + more))
+        received = b""
+        loop = asyncio.get_running_loop()
+        while not received.endswith(b"\n") or b"100099" not in received:
+            received += await loop.sock_recv(theirs, 1000)
+        publication = None
+        places = []
+        for line in received.splitlines():
+            publication = Publication.decode(json.loads(line), known=publication)
+            places.append(publication.position)
+        assert places == [400, *range(1001, 1001 + told), 100_099]
+        board.put(at(200_000))
+        assert json.loads(await loop.sock_recv(theirs, 1000))["position"] == 200_000
+        theirs.close()
+        board.put(at(300_000))
+        with pytest.raises(OSError):
+            await telling
+        assert board._followers == []
+        board.put(at(400_000))
+        ours.close()
+
+    run(body())
+
+
+def test_a_follower_in_a_hurry_gets_the_newest_of_those_that_came(tmp_path: Path) -> None:
+    async def body() -> None:
+        path, board = tmp_path / "receiver.sock", Board(FIRST)
+        async with server(path, board), aclosing(follow(path)) as news:
+            assert await anext(news) == FIRST
+            for position in range(500, 600):
+                board.put(at(position))
+            seen = 0
+            last = FIRST
+            while last != at(599):
+                last = await anext(news)
+                seen += 1
+            assert seen < 5, "a hundred lines were one piece to read, or little more"
 
     run(body())
 
@@ -292,7 +375,19 @@ def test_a_board_that_nobody_attached_takes_everything() -> None:
 
 
 def test_a_full_counter_stops_nobody() -> None:
-    board = Board(NOTHING)
-    os.eventfd_write(board._signal, 2**64 - 2)
-    board.put(FIRST)
-    assert board.current == FIRST
+    async def body() -> None:
+        board = Board(NOTHING)
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            ours.setblocking(False)
+            telling = asyncio.create_task(board.tell(ours))
+            await asyncio.sleep(0)
+            os.eventfd_write(board._signal, 2**64 - 2)
+            while not board._followers[0].behind:
+                board.put(at(board.current.position + 1))
+            board.put(FIRST)
+            assert board.current == FIRST
+            telling.cancel()
+            await asyncio.gather(telling, return_exceptions=True)
+
+    run(body())

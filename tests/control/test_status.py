@@ -11,7 +11,8 @@ import pytest
 
 from binlogd import __version__
 from binlogd.binlog.gtid import GtidSet
-from binlogd.control.sockets import RECEIVER, SENDER, Board, ControlServer
+from binlogd.control.board import Board
+from binlogd.control.sockets import RECEIVER, SENDER, ControlServer
 from binlogd.control.status import LOST_AFTER, alarms, collect, store_status
 from binlogd.receiver.progress import Progress, State
 from binlogd.store.layout import DataFolder

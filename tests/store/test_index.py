@@ -135,7 +135,7 @@ MARK = st.builds(
 
 
 @given(st.lists(MARK, max_size=10))
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_marks_there_and_back(tmp_path: Path, marks: list[Mark]) -> None:
     write_index(Quick(), tmp_path, SUMMARY, marks)
     assert read_marks(tmp_path / FIRST) == marks

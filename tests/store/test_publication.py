@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+
+import pytest
 
 from binlogd.binlog.gtid import GtidSet
 from binlogd.store.index import Summary
@@ -13,6 +16,7 @@ from binlogd.store.reader import StoredFile, publication_of
 from tests.binlog.making import UUID_A, UUID_B
 
 LINE = Timeline(1, UUID_A, Path("/nowhere"))
+KNOWN = Publication(2, "b.000007", 100, GtidSet.parse(f"{UUID_A}:1-5"), GtidSet.parse(f"{UUID_A}:1-2"), "8.4.0")
 NEXT = Timeline(2, UUID_B, Path("/nowhere"))
 
 
@@ -39,6 +43,29 @@ def test_there_and_back() -> None:
     )
     assert Publication.decode(json.loads(json.dumps(publication.encode()))) == publication
     assert Publication.decode(json.loads(json.dumps(NOTHING.encode()))) == NOTHING
+
+
+@pytest.mark.parametrize(
+    "newer",
+    [
+        replace(KNOWN, position=101),
+        replace(KNOWN, position=500, executed=GtidSet.parse(f"{UUID_A}:1-7:9,{UUID_B}:t:1")),
+        replace(KNOWN, file="b.000008", position=4),
+        replace(KNOWN, timeline=3, file="b.000001", position=4),
+        replace(KNOWN, server_version="9.0.0", file="b.000008"),
+        replace(KNOWN, purged=GtidSet.parse(f"{UUID_A}:1-3")),
+        replace(KNOWN, executed=GtidSet.parse(f"{UUID_A}:1-3")),
+    ],
+    ids=["position", "gtids", "file", "timeline", "version", "purged", "fewer"],
+)
+def test_news(newer: Publication) -> None:
+    assert Publication.decode(json.loads(json.dumps(newer.encode_since(KNOWN))), known=KNOWN) == newer
+    assert Publication.decode(json.loads(json.dumps(newer.encode_since(newer))), known=newer) == newer
+
+
+def test_news_make_no_sense_alone() -> None:
+    with pytest.raises(ValueError, match="nobody told"):
+        Publication.decode(replace(KNOWN, position=101).encode_since(KNOWN))
 
 
 def test_of_nothing() -> None:

@@ -51,7 +51,7 @@ def altered(data: st.DataObject, original: bytes) -> bytes:
             return original[:start]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data(), st.booleans(), st.sampled_from([1, 7, 1 << 20]))
 def test_a_client_survives_a_corrupt_server(data: st.DataObject, private: bool, piece: int) -> None:
     down, _ = transcript(private)
@@ -68,7 +68,7 @@ def test_a_client_survives_a_corrupt_server(data: st.DataObject, private: bool, 
         assert client.state is ClientState.CLOSED
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data(), st.booleans(), st.sampled_from([1, 7, 1 << 20]))
 def test_a_server_survives_a_corrupt_client(data: st.DataObject, private: bool, piece: int) -> None:
     _, up = transcript(private)
@@ -89,7 +89,7 @@ def test_a_server_survives_a_corrupt_client(data: st.DataObject, private: bool, 
         assert server.data_to_send()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=200))
 def test_noise_logs_nobody_in(noise: bytes) -> None:
     client, server = fresh(False)

@@ -34,6 +34,8 @@ from typing import Final, NamedTuple, final
 GNO_MAX: Final = 2**63 - 2  # the largest a transaction can have; the boundary behind it is 2**63 - 1
 TAG_MAX: Final = 32  # characters: mysql/gtid/gtid_constants.h, tag_max_length
 
+FEW_RUNS: Final = 8  # more than so many at a time are merged, not put in one by one
+
 _TAGGED_FORMAT: Final = 1  # mysql::gtid::Gtid_format::tagged, in the first and the last byte of the head
 _COUNT_MASK: Final = 2**48 - 1
 
@@ -304,7 +306,7 @@ class GtidSet:
     def add_run(self, sid: bytes, tag: str, first: int, last: int) -> GtidSet:
         """This set and ``sid:tag:first-last``, inclusive; ValueError if that is not a run of GTIDs.
 
-        Called at every publication: it copies the dict of keys, not what they hold, and replaces one tuple.
+        Done at every publication: it copies the dict of keys, not what they hold, and replaces one tuple.
         """
         if not 0 < first <= last <= GNO_MAX:
             raise ValueError(f"not a run of GTIDs: {first}-{last}")
@@ -328,7 +330,13 @@ class GtidSet:
 
     def add_runs(self, runs: Iterable[tuple[bytes, str, int, int]]) -> GtidSet:
         """This set and each ``(sid, tag, first, last)``, inclusive, in any order; ValueError as above."""
-        return self | GtidSet.from_runs(runs)
+        runs = list(runs)
+        if len(runs) > FEW_RUNS:
+            return self | GtidSet.from_runs(runs)
+        result = self
+        for run in runs:
+            result = result.add_run(*run)
+        return result
 
     def __or__(self, other: GtidSet) -> GtidSet:
         if not other._bounds:
@@ -381,6 +389,10 @@ def _combine(a: Bounds, b: Bounds, keep: tuple[bool, bool, bool, bool]) -> Bound
         return a if keep[3] else ()
     if len(b) == 2 and b[0] <= a[0] and a[-1] <= b[1]:  # a within b, as a file's in gtid_executed
         return b if keep[2] else a if keep[3] else ()
+    same = min(len(a), len(b)) - 2 & ~1
+    if same > 0 and a[:same] == b[:same]:  # one grew out of the other: only the ends need the sweep
+        rest = _combine(a[same:], b[same:], keep)
+        return a[:same] + rest if keep[3] else rest
     result = []
     i = j = 0
     beyond = GNO_MAX + 2

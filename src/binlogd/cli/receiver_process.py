@@ -10,7 +10,8 @@ from typing import Any
 
 from binlogd.cli.processes import prepare_process
 from binlogd.config import Durability, Settings
-from binlogd.control.sockets import RECEIVER, Board, ControlThread
+from binlogd.control.board import Board
+from binlogd.control.sockets import RECEIVER, ControlThread
 from binlogd.logs import get_logger
 from binlogd.receiver.link import Wake
 from binlogd.receiver.progress import Progress

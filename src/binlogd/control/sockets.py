@@ -3,8 +3,8 @@
 ``receiver.sock`` and ``sender.sock`` answer lines of JSON with lines of JSON::
 
     {"ask": "status"}         one object: what this process can say of itself
-    {"ask": "publications"}   (receiver) the newest publication, and every later one as it comes; when they come
-                              faster than they are read, only the newest is sent: each one holds all before it
+    {"ask": "publications"}   (receiver) the newest publication, and then of every later one what is new (board.py);
+                              when they come faster than they are read, only of the newest: it holds all before it
 
 The folder is its owner's alone, and so are the sockets. A socket's path may be longer than the 107 bytes that the
 kernel takes, so it is always reached through its open folder, ``/proc/self/fd/N/name``.
@@ -22,6 +22,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from binlogd.control.board import Board
 from binlogd.logs import get_logger
 from binlogd.store.publication import Publication
 
@@ -32,6 +33,7 @@ RECEIVER = "receiver.sock"
 SENDER = "sender.sock"
 MAX_REQUEST = 4096  # bytes: a request is one short line
 MAX_REPLY = 256 * 1024 * 1024  # bytes: two GTID sets of a million intervals each, many times over
+READ_SIZE = 1024 * 1024  # bytes of publications taken at a time
 ASK_TIMEOUT = 5.0  # seconds for a status: a snapshot is ready at once, or the process is in trouble
 
 Snapshot = Callable[[], dict[str, Any]]
@@ -47,42 +49,6 @@ def reachable(path: Path) -> Iterator[str]:
         yield f"/proc/self/fd/{folder}/{path.name}"
     finally:
         os.close(folder)
-
-
-class Board:
-    """Where the receiver pins up its newest publication, and from where it goes to all who follow.
-
-    ``put`` is called by the receiving thread and never waits; everything else belongs to the event loop that
-    ``attach`` was called in.
-    """
-
-    def __init__(self, current: Publication) -> None:
-        self.current = current
-        self._signal = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._changed = asyncio.Event()
-
-    def put(self, publication: Publication) -> None:
-        """A newer publication. Any thread."""
-        self.current = publication
-        with suppress(BlockingIOError):  # the counter is full: a wake-up is due anyway
-            os.eventfd_write(self._signal, 1)
-
-    def attach(self) -> None:
-        """Wake followers from this event loop."""
-        asyncio.get_running_loop().add_reader(self._signal, self._wake)
-
-    async def changed(self, seen: Publication) -> Publication:
-        """A publication other than ``seen``, as soon as there is one."""
-        while self.current is seen:
-            event = self._changed
-            await event.wait()
-        return self.current
-
-    def _wake(self) -> None:
-        with suppress(BlockingIOError):
-            os.eventfd_read(self._signal)
-        self._changed.set()
-        self._changed = asyncio.Event()
 
 
 class ControlServer:
@@ -153,17 +119,12 @@ class ControlServer:
             if asked == "status":
                 await _say(writer, self._snapshot())
             elif asked == "publications" and self._board is not None:
-                await _while_there(reader, self._publish(self._board, writer))
+                with writer.get_extra_info("socket").dup() as connection:  # asyncio's own lets nobody else send
+                    connection.setblocking(False)
+                    await _while_there(reader, self._board.tell(connection))
                 return
             else:
                 await _say(writer, {"error": f"unknown question {asked!r}"})
-
-    @staticmethod
-    async def _publish(board: Board, writer: asyncio.StreamWriter) -> None:
-        publication = board.current
-        while True:
-            await _say(writer, publication.encode())
-            publication = await board.changed(publication)
 
 
 async def _while_there(reader: asyncio.StreamReader, telling: Coroutine[Any, Any, None]) -> None:
@@ -239,18 +200,27 @@ def ask_status(path: Path) -> dict[str, Any] | None:
 
 
 async def follow(path: Path) -> AsyncGenerator[Publication, None]:
-    """The publications of the receiver behind a socket, until it ends; none when there is no receiver."""
+    """The publications of the receiver behind a socket, until it ends; none when there is no receiver.
+
+    Of those that have come while the caller was busy only the newest is given.
+    """
     try:
         with reachable(path) as name:
-            reader, writer = await asyncio.open_unix_connection(name, limit=MAX_REPLY)
+            reader, writer = await asyncio.open_unix_connection(name)
     except OSError:
         return
+    publication: Publication | None = None
+    rest = b""
     try:
         writer.write(b'{"ask": "publications"}\n')
-        while line := await reader.readline():
-            if not line.endswith(b"\n"):
-                return  # it ended in mid-word
-            yield Publication.decode(json.loads(line))
+        while data := await reader.read(READ_SIZE):
+            *lines, rest = (rest + data).split(b"\n")
+            if len(rest) > MAX_REPLY:
+                return
+            for line in lines:
+                publication = Publication.decode(json.loads(line), known=publication)
+            if lines and publication is not None:
+                yield publication
     except ConnectionError:
         return
     finally:

@@ -112,8 +112,9 @@ class Link:
         """Whether the socket is ready within ``timeout`` seconds. Raises Stopped when woken."""
         self._poll.register(on or self._socket, events)
         ready = self._poll.poll(timeout * 1000)
-        if any(descriptor == self._wake.descriptor for descriptor, _ in ready):
-            raise Stopped
+        for descriptor, _ in ready:
+            if descriptor == self._wake.descriptor:
+                raise Stopped
         return bool(ready)
 
     def check_stop(self) -> None:

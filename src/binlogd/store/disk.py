@@ -28,10 +28,15 @@ def explained(doing: str, path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as bad:
-        raise StoreUnreadable(
-            f"cannot {doing} {path}: {bad.strerror}",
-            hint="check the path, its owner and permissions, and the disk's space and health",
-        ) from bad
+        raise unusable(doing, path, bad) from bad
+
+
+def unusable(doing: str, path: Path, bad: OSError) -> StoreUnreadable:
+    """The store's own error for what the operating system said."""
+    return StoreUnreadable(
+        f"cannot {doing} {path}: {bad.strerror}",
+        hint="check the path, its owner and permissions, and the disk's space and health",
+    )
 
 
 class Disk:

@@ -7,7 +7,7 @@ timelines, are finished.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from binlogd.binlog.gtid import GtidSet
@@ -39,9 +39,23 @@ class Publication:
             "server_version": self.server_version,
         }
 
+    def encode_since(self, known: Publication) -> dict[str, Any]:
+        """For JSON, to one who knows an earlier one: what is new, however large the sets are."""
+        if (self.timeline, self.server_version) != (known.timeline, known.server_version) or (
+            self.purged != known.purged or not known.executed <= self.executed
+        ):
+            return self.encode()
+        added = self.executed - known.executed
+        return {"file": self.file, "position": self.position, "added": added.compact()}
+
     @classmethod
-    def decode(cls, data: dict[str, Any]) -> Publication:
-        """The reverse of ``encode``."""
+    def decode(cls, data: dict[str, Any], known: Publication | None = None) -> Publication:
+        """The reverse of ``encode``, or of ``encode_since`` the one that is ``known``."""
+        if "added" in data:
+            if known is None:
+                raise ValueError("news of a publication that nobody told of")
+            executed = known.executed.add_runs(GtidSet.parse(data["added"]).runs())
+            return replace(known, file=str(data["file"]), position=int(data["position"]), executed=executed)
         return cls(
             timeline=int(data["timeline"]),
             file=str(data["file"]),

@@ -11,7 +11,7 @@ from __future__ import annotations
 from binlogd.binlog.events import FormatDescription, for_position_start
 from binlogd.binlog.gtid import GtidSet
 from binlogd.binlog.header import ChecksumAlgorithm
-from binlogd.binlog.walk import Mark, Walk
+from binlogd.binlog.walk import GtidRun, Mark, Walk
 from binlogd.errors import SourceRefused
 from binlogd.store.disk import Disk
 from binlogd.store.index import Summary
@@ -19,6 +19,8 @@ from binlogd.store.layout import Timeline, binlog_base, binlog_number
 from binlogd.store.publication import Publication
 from binlogd.store.reader import FIRST_EVENT, Contents
 from binlogd.store.writer import Writer
+
+MANY_RUNS = 4096  # of GTIDs, one for each sync or gap: a few hundred kB
 
 
 class Tail:
@@ -43,7 +45,8 @@ class Tail:
         self._previous: GtidSet | None = None
         self._head_end = 0  # behind FORMAT_DESCRIPTION; PREVIOUS_GTIDS is looked for once more is there
         self._head_read = False
-        self._added = GtidSet()
+        self._added = GtidSet()  # to the file, but for what is in _runs
+        self._runs: list[GtidRun] = []  # put into it many at a time, for few ask
         self._marks: list[Mark] = []
         self._earlier = 0  # transactions in files finished since we began
         self._found = 0  # transactions that were in the file when we began
@@ -125,7 +128,7 @@ class Tail:
         self._format = event
         self._previous, self._head_read = None, False
         self._head_end = walk.position
-        self._added, self._marks = GtidSet(), []
+        self._added, self._runs, self._marks = GtidSet(), [], []
         return walk
 
     def append(self, data: memoryview) -> None:
@@ -165,6 +168,7 @@ class Tail:
         if walk is None:
             return
         self._take_marks()
+        self._fold()
         self._writer.finish(
             Summary(
                 name=self.name,
@@ -209,7 +213,9 @@ class Tail:
                 executed |= self._previous
         runs = walk.take_gtids()
         if runs:
-            self._added = self._added.add_runs(runs)
+            self._runs += runs
+            if len(self._runs) > MANY_RUNS:
+                self._fold()
             executed = executed.add_runs(runs)
         self._take_marks()
         return Publication(
@@ -230,6 +236,10 @@ class Tail:
     def close(self) -> None:
         """Let go of the file."""
         self._writer.close()
+
+    def _fold(self) -> None:
+        self._added = self._added.add_runs(self._runs)
+        self._runs = []
 
     def _take_marks(self) -> None:
         if self.walk is not None and self.walk.marks:

@@ -16,16 +16,15 @@ true after each:
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 from binlogd.binlog.gtid import GtidSet
 from binlogd.binlog.header import BINLOG_MAGIC
 from binlogd.binlog.walk import Mark
-from binlogd.errors import StoreDamaged
+from binlogd.errors import StoreDamaged, StoreUnreadable
 from binlogd.store.background import BackgroundSync
-from binlogd.store.disk import Disk, explained
+from binlogd.store.disk import Disk, explained, unusable
 from binlogd.store.index import Summary, index_path, write_file_list, write_index
 from binlogd.store.layout import Timeline
 from binlogd.store.reader import read_head
@@ -94,10 +93,13 @@ class Writer:
 
     def sync(self) -> None:
         """Make what was appended durable, as far as the durability asked for goes."""
-        self.end_sync()
+        if self._covered:
+            self.end_sync()
         if self._dirty and self._durable:
-            with self._failing_sync():
+            try:
                 self._disk.sync(self._descriptor)
+            except OSError as bad:
+                raise self._failed_sync(bad) from bad
         self._dirty = False
         self._synced = self.size
 
@@ -115,27 +117,21 @@ class Writer:
 
     def end_sync(self) -> None:
         """Wait until what ``begin_sync`` began is durable."""
-        with self._failing_sync():
+        try:
             self._background.end()
+        except OSError as bad:
+            raise self._failed_sync(bad) from bad
         self._synced, self._covered = max(self._synced, self._covered), 0
 
-    @contextmanager
-    def _failing_sync(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError:
-            self._forget_unsynced()
-            with explained("sync", self.path):
-                raise
-
-    def _forget_unsynced(self) -> None:
-        """After a failed sync: the page cache may hold as clean what the disk does not have.
+    def _failed_sync(self, bad: OSError) -> StoreUnreadable:
+        """What to raise when the page cache may hold as clean what the disk does not have.
 
         A later sync would then succeed and mean nothing, so these bytes are given up, to be fetched and written anew.
         """
         with suppress(OSError):
             self._disk.truncate(self._descriptor, self._synced)
             self.size = self._synced
+        return unusable("sync", self.path, bad)
 
     def cut(self, position: int) -> None:
         """Drop everything behind ``position``, durably. A file never grows by this: it would grow by zeros."""

@@ -198,7 +198,7 @@ def test_like(text: str, pattern: str, matched: bool) -> None:
     assert matches(text, pattern) is matched
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.text("aAb", max_size=8), st.text("ab%_", max_size=6))
 def test_like_is_what_a_backtracking_search_finds(text: str, pattern: str) -> None:
     plain = "".join({"%": ".*", "_": "."}.get(character, character) for character in pattern)

@@ -345,7 +345,7 @@ def test_bounds() -> None:
 _WORDS = "SELECT SET SHOW VARIABLES LIKE WHERE IN ( ) , = := @x @@g.y 'z' 1 NULL NOT AND - AS a LIMIT KILL NAMES ;"
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(st.sampled_from(_WORDS.split()), max_size=12), st.sampled_from([" ", "", "\n", "/**/"]))
 def test_any_tokens_give_a_statement_or_a_refusal(words: list[str], between: str) -> None:
     statement = between.join(words)
