@@ -59,7 +59,7 @@ class Receiving:
     """An ``Intake`` in a receiver's loop: what it stored, what it was told, and where ACKs were due."""
 
     def __init__(
-        self, *, semi_sync: bool = False, sequence: int = 1, walk: Walk | None = None, room: int = 2 * MIB
+        self, *, semi_sync: bool = False, sequence: int | None = 1, walk: Walk | None = None, room: int = 2 * MIB
     ) -> None:
         self.intake = Intake(semi_sync=semi_sync, sequence=sequence)
         self.intake.walk = walk

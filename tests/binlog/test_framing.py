@@ -124,6 +124,17 @@ def test_a_packet_out_of_order(wrong: int) -> None:
     assert got.stored == log.event(1), "what came before is kept"
 
 
+def test_without_numbers_any_order_will_do() -> None:
+    """Within compressed packets ids mean nothing; large events and flagged ones included."""
+    log = Log().begin_file().transaction(1).transaction(2, sizes=(17_000_000,)).transaction(3)
+    events = [(event, made.end in log.ends) for event, made in zip(log.each(), log.events, strict=True)][1:]
+    stream = b"".join(framed([event], semi_sync=True, sequence=7 * at % 256) for at, event in enumerate(events))
+    got = Receiving(semi_sync=True, sequence=None, walk=behind_format(log)).feed(stream, repeat(1_000_000))
+    got.keep()
+    assert got.stored == stored(log)
+    assert got.acks[-1] == log.position
+
+
 def control_events(algorithm: ChecksumAlgorithm) -> dict[str, bytes]:
     log = Log(algorithm).begin_file()
     return {

@@ -21,6 +21,7 @@ from binlogd.store.layout import DataFolder
 from binlogd.store.publication import Publication
 from binlogd.store.recovery import recover
 from binlogd.store.tail import Tail
+from binlogd.wire.compression import HEADER_SIZE, Algorithm, CompressedStream
 from binlogd.wire.packets import PacketReader
 from tests.binlog.feeding import framed
 from tests.binlog.making import CRC32, SERVER_ID, Log
@@ -62,6 +63,7 @@ class Running:
         received: bytes = b"",
         start: Start | None = None,
         timeout: float = 20.0,
+        compression: Algorithm | None = None,
     ) -> None:
         self.tail = tail
         self.steps = disk.steps
@@ -70,6 +72,12 @@ class Running:
         self.wake = Wake()
         ours, self.theirs = socket.socketpair()
         self.link = PairLink(ours, self.steps, timeout=timeout, wake=self.wake)
+        if compression is not None:
+            self.link.start_compression(compression)
+            Link.send(self.link, b"a dump's command")
+            assert self.theirs.recv(100)
+            self.link.begin_dump(semi_sync=semi_sync)
+        self._head = 0 if compression is None else HEADER_SIZE  # bytes before each packet that is sent
         MADE.append(self)
         self.stream = Stream(
             link=self.link,
@@ -79,7 +87,7 @@ class Running:
             publish=self._publish,
             progress=self.progress,
             semi_sync=semi_sync,
-            sequence=1,
+            sequence=1 if compression is None else None,
             received=received,
         )
 
@@ -118,6 +126,7 @@ class Running:
             pass
         found = []
         while data:
+            data = data[self._head :]
             reader = PacketReader(max_payload=1000)
             reader.feed(data)
             payload = reader.next()
@@ -174,3 +183,26 @@ def whole_file(
 def dump(events: Iterable[bytes | tuple[bytes, bool]], *, semi_sync: bool = False, sequence: int = 1) -> bytes:
     """A source's stream."""
     return framed(events, semi_sync=semi_sync, sequence=sequence)
+
+
+def compressed(
+    events: Iterable[bytes | tuple[bytes, bool]], algorithm: Algorithm, *, semi_sync: bool, piece: int, again: int = 0
+) -> bytes:
+    """A dump in compressed packets of ``piece`` bytes at most, whose ids begin at ``again`` behind a flagged event."""
+    packer = CompressedStream(algorithm)
+    packets, sequence = [], 1
+    gathered: list[bytes | tuple[bytes, bool]] = []
+    for event in (*events, None):
+        flagged = isinstance(event, tuple) and event[1]
+        if event is not None:
+            gathered.append(event)
+            if not flagged:
+                continue
+        data = dump(gathered, semi_sync=semi_sync, sequence=sequence)  # after a flush as mysqld counts inside
+        for at in range(0, len(data), piece):
+            packet = packer.pack(data[at : at + piece])
+            packets.append(packet[:3] + bytes([sequence & 0xFF]) + packet[4:])
+            sequence = (sequence + 1) & 0xFF
+        sequence = again if flagged else sequence
+        gathered = []
+    return b"".join(packets)

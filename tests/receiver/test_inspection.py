@@ -45,6 +45,7 @@ SOURCE = SourceState(
     version="9.7.4",
     account="repl@%",
     encrypted=True,
+    compression="",
     local=False,
     ahead=0.3,
     variables=VARIABLES,

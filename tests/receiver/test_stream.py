@@ -21,10 +21,11 @@ from binlogd.store.index import read_summary
 from binlogd.store.publication import Publication
 from binlogd.store.recovery import recover
 from binlogd.store.tail import Tail
+from binlogd.wire.compression import Algorithm
 from binlogd.wire.packets import encode_packets
 from tests.binlog import builders
 from tests.binlog.making import CRC32, OFF, SERVER_ID, UUID_A, Log, broken, sample
-from tests.receiver.support import Running, dump, found, fresh, rotate_to, start_of, whole_file
+from tests.receiver.support import Running, compressed, dump, found, fresh, rotate_to, start_of, whole_file
 from tests.store.support import FIRST, SECOND, Held, Quick, Recording, chain, newest
 
 pytestmark = pytest.mark.usefixtures("closing")
@@ -160,6 +161,33 @@ def test_large_transactions_pass_through(tmp_path: Path) -> None:
         running.run(dump(whole_file(log, flag_ends=True), semi_sync=True))
     assert (newest(folder).path / FIRST).read_bytes() == log.data
     assert running.acks()[-1] == (FIRST, log.position)
+
+
+@pytest.mark.parametrize("algorithm", list(Algorithm))
+@pytest.mark.parametrize("semi_sync", [False, True], ids=["plain", "semi-sync"])
+@pytest.mark.parametrize("again", [0, 1], ids=["MySQL", "MariaDB"])
+def test_compressed(tmp_path: Path, algorithm: Algorithm, semi_sync: bool, again: int) -> None:
+    log = sample().transaction(50, sizes=(3_000_000,)).transaction(51)
+    folder, tail, disk = fresh(tmp_path)
+    running = Running(tail, disk, semi_sync=semi_sync, compression=algorithm)
+    events = whole_file(log, flag_ends=semi_sync)
+    with pytest.raises(Unreachable, match="closed the connection"):
+        running.run(compressed(events, algorithm, semi_sync=semi_sync, piece=16384, again=again))
+    assert (newest(folder).path / FIRST).read_bytes() == log.data
+    assert tail.publication.position == log.position
+    if semi_sync:
+        assert running.acks()[-1] == (FIRST, log.position)
+
+
+def test_what_is_decompressed_before_a_broken_packet_is_kept(tmp_path: Path) -> None:
+    log = small()
+    folder, tail, disk = fresh(tmp_path)
+    running = Running(tail, disk, compression=Algorithm.ZLIB)
+    script = compressed(whole_file(log), Algorithm.ZLIB, semi_sync=False, piece=16384)
+    running.theirs.sendall(script + b"\x01\0\0\x77\0\0\0x")
+    with pytest.raises(ProtocolError, match="compressed packets out of order"):
+        running.run()
+    assert (newest(folder).path / FIRST).read_bytes() == log.data
 
 
 # --- the order in which things become true ---

@@ -8,6 +8,7 @@ from binlogd.errors import LocalProtocolError, ProtocolError, ServerError
 from binlogd.wire.auth import Plugin, scramble_native, scramble_sha2
 from binlogd.wire.capabilities import Capability
 from binlogd.wire.client import ClientConnection, ClientState, TlsPolicy
+from binlogd.wire.compression import ZSTD_LEVEL, Algorithm
 from binlogd.wire.errors import encode_error
 from binlogd.wire.handshake import (
     AuthMoreData,
@@ -315,3 +316,38 @@ def test_rows_in_answer_to_a_ping_are_refused() -> None:
     client.ping()
     with pytest.raises(ProtocolError, match="only OK"):
         say(client, b"\x01", 1)
+
+
+@pytest.mark.parametrize("algorithm", list(Algorithm))
+def test_compression_is_agreed_on_in_the_login(algorithm: Algorithm) -> None:
+    client = make_client(compression=algorithm, tls=TlsPolicy.PREFERRED)
+    agreed = [client.compression]
+    both = Capability.COMPRESS | Capability.ZSTD_COMPRESSION
+    greet(client, add=both | Capability.SSL)
+    agreed.append(client.compression)
+    assert agreed == [None, algorithm], "once the server has greeted"
+    assert SSLRequest.decode(sent(client, 1)).capabilities & both == algorithm.capability
+    client.tls_established()
+    response = HandshakeResponse41.decode(sent(client, 2))
+    assert response.capabilities & both == algorithm.capability
+    assert response.zstd_level == (ZSTD_LEVEL if algorithm is Algorithm.ZSTD else 0)
+    say(client, Ok().encode(), 3)
+    assert client.state is ClientState.READY
+    client.ping()
+    assert sent(client, 0)
+    say(client, Ok().encode(), 7)  # ids inside compressed packets mean nothing
+    assert client.result() is not None
+
+
+@pytest.mark.parametrize("algorithm", [None, *Algorithm])
+def test_compression_that_is_not_offered_or_not_wanted_is_none(algorithm: Algorithm | None) -> None:
+    client = make_client(compression=algorithm)
+    others = [other for other in Algorithm if other is not algorithm]
+    greet(client, add=others[0].capability)
+    assert client.compression is None
+    capabilities = HandshakeResponse41.decode(sent(client, 1)).capabilities
+    assert not capabilities & (Capability.COMPRESS | Capability.ZSTD_COMPRESSION)
+    say(client, Ok().encode(), 2)
+    client.ping()
+    with pytest.raises(ProtocolError, match="out of order"):
+        say(client, Ok().encode(), 7)

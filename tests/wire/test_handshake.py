@@ -98,6 +98,7 @@ def responses(draw: st.DrawFn) -> HandshakeResponse41:
         database=(draw(text) or None) if flags & Capability.CONNECT_WITH_DB else None,
         auth_plugin=draw(text) if flags & Capability.PLUGIN_AUTH else None,
         attributes=attributes if flags & Capability.CONNECT_ATTRS else {},
+        zstd_level=draw(st.integers(0, 255)) if flags & Capability.ZSTD_COMPRESSION else 0,
     )
 
 

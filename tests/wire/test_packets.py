@@ -140,3 +140,12 @@ def test_wanted_bytes_never_read_past_a_packet() -> None:
     assert reader.wanted == MAX_PAYLOAD
     reader.feed(long[4:-4])
     assert reader.wanted == 4
+
+
+def test_ids_do_not_count_within_compressed_packets() -> None:
+    """As seen from 9.7: a flush in between sets them to the compressed packet's."""
+    data = b"".join(encode_packets(payload, sequence)[0] for payload, sequence in ((b"a", 1), (b"b", 2), (b"c", 2)))
+    reader = PacketReader(max_payload=LIMIT, sequence=1)
+    reader.numbered = False
+    reader.feed(data)
+    assert [reader.next() for _ in range(4)] == [b"a", b"b", b"c", None]

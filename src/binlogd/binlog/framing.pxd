@@ -19,7 +19,7 @@ cdef class Intake:
     cdef public bytes event
     cdef public Walk walk
     cdef int _prefix, _sequence
-    cdef bint _flagged, _continues
+    cdef bint _flagged, _numbered, _continues
     cdef int64_t _packet_left
 
     @cython.locals(view="const uint8_t*", put="uint8_t*", walk=Walk, stop=int)

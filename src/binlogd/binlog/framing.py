@@ -83,11 +83,15 @@ class Intake:
 
     Control events are those that are never stored as they come: FORMAT_DESCRIPTION, heartbeats and everything
     artificial. The caller answers a FORMAT_DESCRIPTION by setting ``walk``.
+
+    ``sequence`` is the id of the first packet, None where ids mean nothing: in compressed packets, which have their own
+    (wire/compression.py).
     """
 
     __slots__ = (
         "_continues",
         "_flagged",
+        "_numbered",
         "_packet_left",
         "_prefix",
         "_sequence",
@@ -98,9 +102,10 @@ class Intake:
         "walk",
     )
 
-    def __init__(self, *, semi_sync: bool, sequence: int) -> None:
+    def __init__(self, *, semi_sync: bool, sequence: int | None) -> None:
         self._prefix = 3 if semi_sync else 1
-        self._sequence = sequence
+        self._numbered = sequence is not None
+        self._sequence = sequence or 0
         self._flagged = False
         self._packet_left = 0  # payload bytes of the current packet still to come, in a large event
         self._continues = False  # the current packet is full, so another follows, if only an empty one
@@ -143,7 +148,7 @@ class Intake:
             if end - at < 4:
                 break
             length = view[at] | view[at + 1] << 8 | view[at + 2] << 16
-            if view[at + 3] != self._sequence:
+            if view[at + 3] != self._sequence and self._numbered:
                 self._out_of_order(view[at + 3])
             if self._continues:
                 self._continue(walk, length)

@@ -301,7 +301,7 @@ def _asked_over_http(address: Address) -> str | None:
 
 def _source(settings: Settings, ours: Ours) -> Iterator[Line]:
     from binlogd.cli.receiver_process import source_options
-    from binlogd.errors import BinlogdError, ConfigError, ServerError, Unreachable
+    from binlogd.errors import BinlogdError, ConfigError, ServerError, SourceRefused, Unreachable
     from binlogd.receiver.inquiry import ask, grant
     from binlogd.receiver.inspection import inspect
     from binlogd.receiver.link import Wake
@@ -324,6 +324,10 @@ def _source(settings: Settings, ours: Ours) -> Iterator[Line]:
             hint += f" BY '…'; {grant(account)}"
             yield ok("source.connection", f"{peer} answers")
             yield fail("source.login", f"{refused.message} (error {refused.code})", refused.hint or hint)
+            return
+        except SourceRefused as bad:
+            yield ok("source.connection", f"{peer} answers")
+            yield fail("source.compression", bad.message, bad.hint)
             return
         except ConfigError as bad:
             yield fail("source.tls", bad.message, bad.hint)

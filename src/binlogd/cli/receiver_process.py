@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 from binlogd.cli.processes import prepare_process
-from binlogd.config import Durability, Settings
+from binlogd.config import Compression, Durability, Settings
 from binlogd.control.board import Board
 from binlogd.control.sockets import RECEIVER, ControlThread
 from binlogd.logs import get_logger
@@ -21,6 +21,7 @@ from binlogd.store.disk import Disk
 from binlogd.store.layout import DataFolder
 from binlogd.store.lock import StoreLock
 from binlogd.store.recovery import recover
+from binlogd.wire.compression import Algorithm
 
 SUPERVISED_REFUSAL_PAUSE = 60.0  # seconds before a source that refused us is asked again, while replicas are served
 PROGRESS_EVERY = 2.0  # seconds between lines about work that takes long
@@ -42,6 +43,7 @@ def source_options(settings: Settings) -> SourceOptions:
         heartbeat=source.heartbeat,
         connect_timeout=source.connect_timeout,
         read_timeout=source.read_timeout,
+        compression=None if source.compression is Compression.NONE else Algorithm(source.compression.value),
         tls=Tls(source.tls.value),
         tls_ca=source.tls_ca,
         tls_cert=source.tls_cert,

@@ -22,7 +22,7 @@ from pydantic_core import ErrorDetails
 
 from binlogd.config.layers import Layer, Path_, dotted, load_layers, merge, origin_of
 from binlogd.config.model import Settings
-from binlogd.config.values import Compression, Divergence, FilePath
+from binlogd.config.values import Divergence, FilePath
 from binlogd.errors import ConfigError
 from binlogd.redaction import mask_passwords
 
@@ -48,11 +48,6 @@ class NotYet:
 
 
 NOT_YET: dict[str, NotYet] = {
-    "source.compression": NotYet(
-        lambda settings: settings.source.compression is not Compression.NONE,
-        "compressing the connection to the source",
-        'set source.compression = "none"',
-    ),
     "source.hosts": NotYet(
         lambda settings: len(settings.source.hosts) > 1,
         "choosing among several hosts",

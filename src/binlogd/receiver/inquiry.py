@@ -40,13 +40,15 @@ _VARIABLES = (
 class SourceState:
     """What a source says. ``variables`` and ``status`` hold those of interest that it knows, by name.
 
-    ``account`` is who we are there, user@host; ``ahead`` by how many seconds its clock is before ours;
-    ``binary_logs`` name and size of each, oldest first, None when we may not ask.
+    ``account`` is who we are there, user@host; ``compression`` that of the connection, "" without; ``ahead`` by how
+    many seconds its clock is before ours; ``binary_logs`` name and size of each, oldest first, None when we may not
+    ask.
     """
 
     version: str
     account: str
     encrypted: bool
+    compression: str
     local: bool
     ahead: float
     variables: Mapping[str, str]
@@ -114,6 +116,7 @@ def ask(session: Session, *, local: bool) -> SourceState:
         version=str(version),
         account=str(account),
         encrypted=session.encrypted,
+        compression=session.compression or "",
         local=local,
         ahead=ahead,
         variables={str(row[0]).lower(): str(row[1]) for row in variables},

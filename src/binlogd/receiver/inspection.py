@@ -66,6 +66,7 @@ def inspect(source: SourceState, ours: Ours) -> list[Finding]:
     findings = [
         _version(source),
         _tls(source),
+        *_compression(source),
         _clock(source),
         *_grants(source, ours),
         *_identity(source, ours),
@@ -113,6 +114,11 @@ def _tls(source: SourceState) -> Finding:
         "the connection is not encrypted: whoever can listen on the way reads what is replicated",
         'give the source a certificate (ssl_cert, ssl_key in its my.cnf), then set source.tls = "required" here',
     )
+
+
+def _compression(source: SourceState) -> Iterator[Finding]:
+    if source.compression:
+        yield _ok("source.compression", f"the connection is compressed with {source.compression}")
 
 
 def _clock(source: SourceState) -> Finding:

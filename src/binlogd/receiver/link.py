@@ -2,6 +2,9 @@
 
 The socket does not block; waiting is done by poll on it and on an eventfd, so that a stop is answered at once,
 whatever the source does or does not do.
+
+Compression, once the login has agreed on it, is one more layer over either: what was taken from the socket waits here
+until it is read, at most RAW bytes of it and what a header takes.
 """
 
 from __future__ import annotations
@@ -12,10 +15,13 @@ import select
 import socket
 import ssl
 import time
+from collections.abc import Callable
 from contextlib import suppress
 
 from binlogd.errors import Unreachable
+from binlogd.wire.compression import Algorithm, CompressedStream
 
+RAW = 256 * 1024  # compressed bytes taken at once: they make about a megabyte, what is written at once
 KEEPALIVE_IDLE = 10  # seconds; a vanished host is noticed below read_timeout's granularity too
 
 
@@ -53,9 +59,11 @@ class Link:
         self._poll = select.poll()
         self._poll.register(wake.descriptor, select.POLLIN)
         self._tls: ssl.SSLSocket | None = None
+        self._compressed: CompressedStream | None = None
         self.peer = f"{host}:{port}"
         self.timeout = timeout
         self._socket = self._connect(host, port)
+        self._recv_into: Callable[[memoryview], int] = self._socket.recv_into  # of the uppermost layer
 
     def _connect(self, host: str, port: int) -> socket.socket:
         try:
@@ -123,7 +131,8 @@ class Link:
 
     def wait_readable(self) -> None:
         """Until there is something to read; Unreachable after ``timeout`` seconds of silence."""
-        self._wait(select.POLLIN)
+        if self._compressed is None or not self._compressed.waiting:
+            self._wait(select.POLLIN)
 
     def gather(self, size: int, timeout: float) -> bool:
         """Wait until ``size`` bytes are there to read; False when ``timeout`` seconds have gone by first.
@@ -140,9 +149,12 @@ class Link:
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size)
 
     def receive_into(self, buffer: memoryview) -> int | None:
-        """What is there now, at most the buffer's size; None when there is nothing."""
+        """What is there now, at most the buffer's size; None when there is nothing.
+
+        ProtocolError when the source's compressed packets are broken.
+        """
         try:
-            size = (self._tls or self._socket).recv_into(buffer)
+            size = self._recv_into(buffer)
         except (BlockingIOError, ssl.SSLWantReadError):
             return None
         except ssl.SSLWantWriteError:
@@ -163,7 +175,7 @@ class Link:
 
     def send(self, data: bytes) -> None:
         """All of ``data``; Unreachable when the source does not take it within ``timeout`` seconds."""
-        view = memoryview(data)
+        view = memoryview(data if self._compressed is None else self._compressed.pack(data))
         deadline = time.monotonic() + self.timeout
         while view:
             try:
@@ -182,6 +194,7 @@ class Link:
         try:
             self._tls = context.wrap_socket(self._socket, server_hostname=host, do_handshake_on_connect=False)
             self._socket = self._tls
+            self._recv_into = self._tls.recv_into
             while True:
                 try:
                     self._tls.do_handshake()
@@ -198,6 +211,27 @@ class Link:
             ) from bad
         except OSError as bad:
             raise Unreachable(f"TLS with the source at {self.peer} failed: {bad}", code=2026) from bad
+
+    def start_compression(self, algorithm: Algorithm) -> None:
+        """Everything from here on comes and goes in compressed packets."""
+        compressed = self._compressed = CompressedStream(algorithm)
+        raw = memoryview(bytearray(RAW))
+        below = self._recv_into
+
+        def recv_into(buffer: memoryview) -> int:
+            while not (size := compressed.read_into(buffer)):
+                taken = below(raw)  # raises as it always does when nothing is there
+                if not taken:
+                    return 0
+                compressed.feed(raw[:taken])
+            return size
+
+        self._recv_into = recv_into
+
+    def begin_dump(self, *, semi_sync: bool) -> None:
+        """A dump was just asked for, and what is sent from here on are acknowledgements."""
+        if self._compressed is not None:
+            self._compressed.begin_dump(restarts=semi_sync)
 
     @property
     def encrypted(self) -> bool:

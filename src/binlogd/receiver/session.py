@@ -19,8 +19,11 @@ from binlogd.store.layout import Identity
 from binlogd.store.source_facts import NUMBERS, TEXTS, SourceSettings
 from binlogd.wire.client import ClientConnection, ClientState, TlsPolicy
 from binlogd.wire.commands import BinlogDump, BinlogDumpGtid, RegisterReplica
+from binlogd.wire.compression import Algorithm
 from binlogd.wire.results import Result
 
+CR_COMPRESSION_WRONGLY_CONFIGURED = 2066  # what MySQL's clients call it when they see it
+ER_WRONG_COMPRESSION = 3922  # and its servers: ER_WRONG_COMPRESSION_ALGORITHM_CLIENT
 UNKNOWN_VARIABLE = 1193  # ER_UNKNOWN_SYSTEM_VARIABLE
 SEND_ANNOTATE_ROWS = 2  # a flag of MariaDB's COM_BINLOG_DUMP: without it these events are left out
 NO_GTIDS = b"\0" * 8  # an empty GTID set: COM_BINLOG_DUMP_GTID then leaves nothing out
@@ -49,6 +52,7 @@ class SourceOptions:
     heartbeat: float = 1.0
     connect_timeout: float = 10.0
     read_timeout: float = 30.0
+    compression: Algorithm | None = None
     tls: Tls = Tls.PREFERRED
     tls_ca: Path | None = None
     tls_cert: Path | None = None
@@ -93,6 +97,7 @@ class Session:
                 "_client_version": __version__,
                 "_client_role": "binary_log_listener",
             },
+            compression=options.compression,
         )
         self.marked = False  # packets carry the marks of semi-sync
         self.semi_sync = False  # and the source waits for us
@@ -108,6 +113,11 @@ class Session:
         """Whether TLS is on."""
         return self.link.encrypted
 
+    @property
+    def compression(self) -> Algorithm | None:
+        """How the connection is compressed, once it is made."""
+        return self._connection.compression
+
     def connect(self) -> None:
         """Connect and log in."""
         options = self._options
@@ -119,9 +129,30 @@ class Session:
                 link.start_tls(self._tls_context(), options.host)
                 connection.tls_established()
             else:
-                connection.receive(link.receive())
+                try:
+                    connection.receive(link.receive())
+                except ServerError as refused:
+                    if refused.code != ER_WRONG_COMPRESSION:
+                        raise
+                    raise self._no_agreement("takes no connection without compression") from refused
+                if connection.greeting is not None and connection.compression is not options.compression:
+                    raise self._no_agreement(f"does not offer {options.compression} compression")
             link.send(connection.data_to_send())
+        if options.compression is not None:
+            link.start_compression(options.compression)
         link.timeout = options.read_timeout
+
+    def _no_agreement(self, what: str) -> SourceRefused:
+        """On compression; like MySQL's replica we take nothing else than what is set."""
+        greeting = self._connection.greeting
+        assert greeting is not None
+        offered = [algorithm.value for algorithm in Algorithm if greeting.capabilities & algorithm.capability]
+        return SourceRefused(
+            f"the source at {self.link.peer} {what}",
+            hint=f"set source.compression to what it offers, {' or '.join([*offered, 'none'])}; a MySQL source offers"
+            " what its protocol_compression_algorithms names",
+            code=CR_COMPRESSION_WRONGLY_CONFIGURED,
+        )
 
     def prepare(self) -> SourceFacts:
         """Everything a replica says and asks between log-in and dump."""
@@ -181,8 +212,11 @@ class Session:
             raise SourceRefused("the source has no current binary log", hint="set log_bin there")
         return str(result.rows[0][0])
 
-    def dump(self, start: Start) -> tuple[int, bytes]:
-        """Ask for the stream: (the sequence id its first packet will have, its bytes that came already)."""
+    def dump(self, start: Start) -> tuple[int | None, bytes]:
+        """Ask for the stream: (the sequence id its first packet will have, its bytes that came already).
+
+        Without an id the packets come in compressed ones, which have been checked instead.
+        """
         server_id = self._identity.server_id
         flags = SEND_ANNOTATE_ROWS if self._mariadb() else 0
         if start.command == "COM_BINLOG_DUMP":
@@ -193,7 +227,8 @@ class Session:
             ).encode()
         self._connection.start_dump(payload)
         self.link.send(self._connection.data_to_send())
-        return 1, self._connection.remainder()
+        self.link.begin_dump(semi_sync=self.marked)
+        return (1 if self._options.compression is None else None), self._connection.remainder()
 
     def close(self) -> None:
         """Drop the connection."""

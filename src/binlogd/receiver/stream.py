@@ -62,7 +62,7 @@ class Stream:
         publish: Callable[[Publication], None],
         progress: Progress,
         semi_sync: bool,
-        sequence: int,
+        sequence: int | None,
         received: bytes,
     ) -> None:
         self._link = link

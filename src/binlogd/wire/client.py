@@ -12,6 +12,10 @@ caching_sha2 login sends it under the server's RSA key; a key asked for on the s
 against listeners, not against somebody who can alter it, which is what TLS or a ``public_key`` given
 beforehand is for. And nothing that came in clear after our SSLRequest is ever taken for what the TLS peer
 said.
+
+With ``compression``, once it is READY everything that comes and goes is to pass through a ``CompressedStream``; the
+login itself never does. A server that lacks the algorithm shows in ``compression`` as soon as it has greeted, when
+nothing has been sent yet: log in without, or give up.
 """
 
 from __future__ import annotations
@@ -34,6 +38,7 @@ from binlogd.wire.auth import (
 from binlogd.wire.capabilities import Capability
 from binlogd.wire.codec import Buffer
 from binlogd.wire.commands import Ping, Query, Quit
+from binlogd.wire.compression import ZSTD_LEVEL, Algorithm
 from binlogd.wire.errors import decode_error
 from binlogd.wire.handshake import (
     NONCE_SIZE,
@@ -92,7 +97,8 @@ class ClientConnection:
     """One connection to a server, from its first byte.
 
     ``secure_transport`` says that the connection cannot be overheard though it has no TLS (a Unix socket).
-    ``public_key`` is the server's RSA key in PEM, if it is known beforehand.
+    ``public_key`` is the server's RSA key in PEM, if it is known beforehand. ``compression`` is asked for if it is
+    offered.
     """
 
     def __init__(
@@ -105,6 +111,7 @@ class ClientConnection:
         database: str | None = None,
         secure_transport: bool = False,
         public_key: bytes | None = None,
+        compression: Algorithm | None = None,
     ) -> None:
         self._user = user
         self._password = password
@@ -113,6 +120,7 @@ class ClientConnection:
         self._database = database
         self._private = secure_transport
         self._public_key = public_key
+        self._wanted_compression = compression
         self._reader = PacketReader(max_payload=MAX_LOGIN_PACKET)
         self._out = bytearray()
         self._state = ClientState.GREETING
@@ -149,6 +157,12 @@ class ClientConnection:
     def tls_active(self) -> bool:
         """Whether the connection is inside TLS."""
         return self._tls_active
+
+    @property
+    def compression(self) -> Algorithm | None:
+        """What both sides agreed on, from the greeting on; None: no compression."""
+        wanted = self._wanted_compression
+        return wanted if wanted is not None and self._capabilities & wanted.capability else None
 
     def data_to_send(self) -> bytes:
         """Take what is to be sent."""
@@ -277,7 +291,8 @@ class ClientConnection:
                 f"the server {greeting.server_version} lacks {missing.name}, which is needed to log in",
                 hint="MySQL 5.6, MariaDB 10 or anything newer has it; check what answers on this port",
             )
-        self._capabilities = (_WANTED & greeting.capabilities) | Capability.LONG_PASSWORD
+        wanted = _WANTED if self._wanted_compression is None else _WANTED | self._wanted_compression.capability
+        self._capabilities = (wanted & greeting.capabilities) | Capability.LONG_PASSWORD
         if self._database is not None:
             self._capabilities |= Capability.CONNECT_WITH_DB
         if greeting.auth_plugin == Plugin.NATIVE:
@@ -311,6 +326,7 @@ class ClientConnection:
             database=self._database,
             auth_plugin=self._plugin,
             attributes=self._attributes,
+            zstd_level=ZSTD_LEVEL,
         )
         self._send(response.encode())
         self._state = ClientState.AUTHENTICATING
@@ -349,6 +365,7 @@ class ClientConnection:
                 Ok.decode(payload)
                 self._reader.max_payload = MAX_RESULT
                 self._reader.sequence = 0
+                self._reader.numbered = self.compression is None
                 self._state = ClientState.READY
             case errors.ERR_HEADER:
                 raise decode_error(payload)

@@ -164,7 +164,7 @@ class HandshakeResponse41:
     """The client's answer to the greeting: who it is, and its first answer to the nonce.
 
     ``capabilities`` decide what is on the wire: ``database`` needs CONNECT_WITH_DB, ``auth_plugin``
-    PLUGIN_AUTH, ``attributes`` CONNECT_ATTRS.
+    PLUGIN_AUTH, ``attributes`` CONNECT_ATTRS, ``zstd_level`` ZSTD_COMPRESSION.
     """
 
     capabilities: Capability
@@ -175,6 +175,7 @@ class HandshakeResponse41:
     database: str | None = None
     auth_plugin: str | None = None
     attributes: Mapping[str, str] = field(default_factory=dict)
+    zstd_level: int = 0
 
     def encode(self) -> bytes:
         """The payload."""
@@ -202,6 +203,8 @@ class HandshakeResponse41:
                 for key, value in self.attributes.items()
             )
             parts.append(encode_lenenc_bytes(b"".join(pairs)))
+        if flags & Capability.ZSTD_COMPRESSION:
+            parts.append(self.zstd_level.to_bytes(1, "little"))
         return b"".join(parts)
 
     @classmethod
@@ -232,6 +235,7 @@ class HandshakeResponse41:
         attributes: dict[str, str] = {}
         if capabilities & Capability.CONNECT_ATTRS and reader.remaining:
             attributes = _decode_attributes(reader)
+        level = reader.integer(1) if capabilities & Capability.ZSTD_COMPRESSION and reader.remaining else 0
         return cls(
             capabilities=capabilities,
             max_packet=max_packet,
@@ -241,6 +245,7 @@ class HandshakeResponse41:
             database=database,
             auth_plugin=plugin,
             attributes=attributes,
+            zstd_level=level,
         )
 
 

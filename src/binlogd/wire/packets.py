@@ -48,14 +48,16 @@ class PacketReader:
 
     ``max_payload`` bounds a whole payload, continuation packets included: a header that would pass it raises
     ``ProtocolError`` before the bytes it announces are waited for. It may be changed between payloads.
-    ``sequence`` is the id the next packet must carry; whoever sends in between sets it.
+    ``sequence`` is the id the next packet must carry; whoever sends in between sets it. ``numbered`` False says that
+    the packets came in compressed ones, where their own ids mean nothing (compression.py).
     """
 
-    __slots__ = ("_buffer", "_start", "max_payload", "sequence")
+    __slots__ = ("_buffer", "_start", "max_payload", "numbered", "sequence")
 
     def __init__(self, *, max_payload: int, sequence: int = 0) -> None:
         self.max_payload = max_payload
         self.sequence = sequence
+        self.numbered = True
         self._buffer = bytearray()
         self._start = 0
 
@@ -100,7 +102,7 @@ class PacketReader:
         while len(self._buffer) - position >= HEADER_SIZE:
             length = int.from_bytes(self._buffer[position : position + 3], "little")
             got = self._buffer[position + 3]
-            if got != sequence:
+            if got != sequence and self.numbered:
                 raise ProtocolError(
                     f"packets out of order: sequence id {got} where {sequence} must follow",
                     hint="the connection is unusable and must be made anew",
