@@ -334,7 +334,7 @@ def test_marks_without_gtids_name_place_and_time_all_the_same(gtids: str | None)
     assert [mark.offset for mark in walk.marks] == [starts[0], starts[3]]
     for mark in walk.marks:
         index = next(i for i, made in enumerate(log.events) if made.start == mark.offset)
-        assert mark == Mark(mark.offset, TIME + index, b"", "", 0)
+        assert mark == Mark(mark.offset, TIME + index, b"", "", 0, None if mark.offset > starts[0] else GtidSet())
 
 
 def test_a_mark_does_not_borrow_the_gtid_of_the_transaction_before() -> None:
@@ -343,7 +343,7 @@ def test_a_mark_does_not_borrow_the_gtid_of_the_transaction_before() -> None:
     log.query(b"BEGIN")
     log.xid()
     walk = walked(log)
-    assert walk.marks[-1] == Mark(start, TIME + len(log.events) - 2, b"", "", 0)
+    assert walk.marks[-1] == Mark(start, TIME + len(log.events) - 2, b"", "", 0, log.set)
 
 
 # --- rewind ---

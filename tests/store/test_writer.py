@@ -14,7 +14,7 @@ from binlogd.store.index import read_summary
 from binlogd.store.writer import Writer
 from tests.binlog.making import Log
 from tests.store.support import FIRST, SECOND, Quick, Recording, make_store, newest
-from tests.store.test_index import MARKS, SUMMARY
+from tests.store.test_index import SUMMARY
 
 
 def started(tmp_path: Path, disk: Disk, *, durable: bool = True) -> Writer:
@@ -70,7 +70,7 @@ def test_durability_os_leaves_syncing_to_the_system_but_not_the_making_of_files(
     writer.append(memoryview(b"abc"))
     writer.sync()
     assert disk.steps == [f"write {FIRST}"]
-    writer.finish(SUMMARY, MARKS)
+    writer.finish(SUMMARY)
     assert disk.steps[1] == f"sync {FIRST}"
 
 
@@ -150,7 +150,7 @@ def test_finish_syncs_and_writes_the_index(tmp_path: Path) -> None:
     writer = started(tmp_path, disk)
     writer.append(memoryview(b"abc"))
     disk.steps.clear()
-    writer.finish(SUMMARY, MARKS)
+    writer.finish(SUMMARY)
     assert disk.steps[0] == f"sync {FIRST}"
     assert disk.steps[-2:] == [f"rename .{FIRST}.idx.new {FIRST}.idx", "sync folder"]
     assert read_summary(writer.path, SUMMARY.size) == SUMMARY
