@@ -12,7 +12,7 @@ from binlogd.binlog.events import FormatDescription, for_position_start, with_cr
 from binlogd.binlog.gtid import GtidSet
 from binlogd.binlog.header import CRC_LENGTH, ChecksumAlgorithm
 from binlogd.errors import EventError, SourceRefused
-from binlogd.store.index import fingerprint, read_marks, read_summary
+from binlogd.store.index import fingerprint, marks_path, read_marks, read_summary
 from binlogd.store.publication import Publication
 from binlogd.store.reader import publication_of, read_contents, read_store
 from binlogd.store.recovery import recover
@@ -266,6 +266,48 @@ def test_the_algorithm_may_change_from_file_to_file(tmp_path: Path, algorithm: C
         summary = read_summary(tail.timeline.path / name, log.position)
         assert summary is not None
         assert summary.checksum == each
+
+
+def test_marks_are_there_as_soon_as_what_they_speak_of_is_published(tmp_path: Path) -> None:
+    """Received in any pieces, with lost connections and restarts: those of one walk over what is stored."""
+    chance = random.Random(3)
+    log = Log().begin_file()
+    for gno in range(1, 120):
+        log.transaction(gno, sizes=(40_000,))
+    events = log.each()
+    folder = make_store(tmp_path)
+    tail = empty_tail(folder)
+    begin(tail, FIRST, log)
+    path = newest(folder).path / FIRST
+    at = 1
+    while at < len(events):
+        count = chance.randrange(1, 120)
+        take(tail, events[at : at + count])
+        at = min(at + count, len(events))
+        settle(tail)
+        contents = read_contents(path)
+        assert contents is not None
+        assert list(read_marks(path)) == contents.walk.marks
+        match chance.randrange(6):
+            case 0:
+                tail.rewind()
+            case 1:
+                tail.close()
+                marks_path(path).write_bytes(b"torn")
+                tail = tail_of(recover(folder, Quick()))
+            case _:
+                continue
+        assert tail.walk is not None
+        at = (
+            next(i for i, made in enumerate(log.events) if made.start == tail.walk.position) if at < len(events) else at
+        )
+        assert list(read_marks(path)) == contents.walk.marks
+    tail.finish()
+    whole = read_contents(path)
+    assert whole is not None
+    assert len(whole.walk.marks) == 5
+    assert list(read_marks(path)) == whole.walk.marks
+    assert sorted(file.name for file in path.parent.iterdir()) == [FIRST, f"{FIRST}.idx", "mysql-bin.index"]
 
 
 def test_nothing_is_synced_that_the_caller_did_not_ask_for(tmp_path: Path) -> None:

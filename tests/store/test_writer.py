@@ -10,11 +10,11 @@ import pytest
 
 from binlogd.errors import StoreDamaged, StoreUnreadable
 from binlogd.store.disk import Disk
-from binlogd.store.index import read_summary
+from binlogd.store.index import marks_path, read_marks, read_summary
 from binlogd.store.writer import Writer
 from tests.binlog.making import Log
 from tests.store.support import FIRST, SECOND, Quick, Recording, make_store, newest
-from tests.store.test_index import SUMMARY
+from tests.store.test_index import MARKS, SUMMARY
 
 
 def started(tmp_path: Path, disk: Disk, *, durable: bool = True) -> Writer:
@@ -143,6 +143,41 @@ def test_open_refuses_a_file_that_is_shorter_than_it_was(tmp_path: Path) -> None
     with pytest.raises(StoreDamaged, match="it should have"):
         Writer(Quick(), writer.timeline).open(FIRST, size + 1)
     assert writer.path.stat().st_size == size
+
+
+def test_marks_gather_beside_the_file_and_become_its_index(tmp_path: Path) -> None:
+    """Without a sync, and in nobody's way: what is durable and when is as without them."""
+    disk = Recording()
+    writer = started(tmp_path, disk)
+    with writer.path.open("r+b") as file:
+        file.truncate(SUMMARY.size)
+    beside = marks_path(writer.path)
+    disk.steps.clear()
+    for index, mark in enumerate(MARKS):
+        assert not beside.exists() or list(read_marks(writer.path)) == MARKS[:index]
+        writer.mark([mark])
+    assert list(read_marks(writer.path)) == MARKS
+    assert disk.steps == [f"create {beside.name}", *[f"write {beside.name}"] * 5]
+    disk.steps.clear()
+    writer.finish(SUMMARY)
+    assert disk.steps[-3:] == [f"rename .{FIRST}.idx.new {FIRST}.idx", "sync folder", f"remove {beside.name}"]
+    assert not beside.exists()
+    assert list(read_marks(writer.path)) == MARKS
+
+
+def test_a_writer_that_goes_on_begins_the_marks_anew(tmp_path: Path) -> None:
+    writer = started(tmp_path, Quick())
+    writer.mark(MARKS)
+    writer.close()
+    again = Writer(Quick(), writer.timeline)
+    again.open(FIRST, writer.size)
+    again.mark(MARKS[:1])
+    again.mark(MARKS[1:2])
+    assert list(read_marks(writer.path)) == MARKS[:2]
+    again.close()
+    again.close()
+    with pytest.raises(StoreUnreadable):
+        writer.append(memoryview(b"x"))
 
 
 def test_finish_syncs_and_writes_the_index(tmp_path: Path) -> None:
