@@ -51,7 +51,8 @@ prepare: setup $(VENV)/.compiled
 	$(BIN)/python -m testbed.prepare
 
 # What the hot modules are tested by runs a second time with the plain Python that they were compiled from.
-PLAIN   := tests/binlog/test_walk.py tests/binlog/test_walk_boundaries.py tests/binlog/test_machine.py \
+PLAIN   := tests/binlog/test_walk.py tests/binlog/test_walk_boundaries.py tests/binlog/test_walk_marks.py \
+           tests/binlog/test_machine.py \
            tests/binlog/test_framing.py tests/binlog/test_framing_outlet.py tests/receiver/test_stream.py \
            tests/sender/test_dump.py tests/store/test_recovery.py
 

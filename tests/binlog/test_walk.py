@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from binlogd.binlog.gtid import GNO_MAX, GtidSet
 from binlogd.binlog.gtid_events import GtidEvent
 from binlogd.binlog.header import ChecksumAlgorithm, EventType
-from binlogd.binlog.walk import MARK_SPACING, MAX_EVENT, PREFIX, WHOLE_LIMIT, Boundary, GtidRun, Mark, Walk, tagged_gtid
+from binlogd.binlog.walk import MAX_EVENT, PREFIX, WHOLE_LIMIT, Boundary, GtidRun, Walk, tagged_gtid
 from binlogd.errors import EventError
 from tests.binlog import builders
 from tests.binlog.feeding import walk_in_pieces, walked
-from tests.binlog.making import CRC32, OFF, SID_A, SID_B, TIME, Log, broken, resealed, sample
+from tests.binlog.making import CRC32, OFF, SID_A, SID_B, Log, broken, resealed, sample
 
 ALGORITHMS = pytest.mark.parametrize("algorithm", [CRC32, OFF], ids=["CRC32", "none"])
 
@@ -227,7 +227,7 @@ def test_an_event_that_ends_exactly_at_4_gib() -> None:
     assert walk.position == 2**32 + size
 
 
-# --- GTIDs, marks, times ---
+# --- GTIDs, times ---
 
 
 def test_runs() -> None:
@@ -290,60 +290,6 @@ def test_times_are_the_first_and_the_last_that_are_told() -> None:
     log.add(EventType.ROWS_QUERY, b"\0", timestamp=0)
     walk = walked(log)
     assert (walk.first_time, walk.last_time) == (77, 99)
-
-
-def expected_marks(log: Log) -> list[int]:
-    marks: list[int] = []
-    for start in log.starts:
-        if not marks or start - marks[-1] >= MARK_SPACING:
-            marks.append(start)
-    return marks
-
-
-def test_marks_are_where_transactions_begin_about_a_mebibyte_apart() -> None:
-    log = Log().begin_file()
-    for gno in range(1, 41):
-        log.transaction(gno, SID_A if gno % 3 else SID_B, "" if gno % 5 else "tag", sizes=(70_000, 70_000))
-    walk = Walk(position=4, checksum=4)
-    assert walk_in_pieces(walk, log.data[4:], repeat(100_000)) == b""
-    offsets = [mark.offset for mark in walk.marks]
-    assert offsets == expected_marks(log)
-    assert 5 <= len(offsets) <= 6
-    for mark in walk.marks:
-        index = next(i for i, made in enumerate(log.events) if made.start == mark.offset)
-        event = GtidEvent.decode(log.event(index), 4)
-        assert (mark.sid, mark.tag, mark.gno) == (event.sid, event.tag, event.gno)
-        assert mark.timestamp == TIME + index
-
-
-@pytest.mark.parametrize("gtids", [None, "anonymous"])
-def test_marks_without_gtids_name_place_and_time_all_the_same(gtids: str | None) -> None:
-    """As in the files of MySQL 5.6, where BEGIN is the first event of a transaction."""
-    log = Log(version="5.6.24").begin_file()
-    starts = []
-    for _ in range(6):
-        starts.append(log.events[-1].end)
-        if gtids:
-            log.gtid(0)
-        log.query(b"BEGIN")
-        log.rows(500_000)
-        log.xid()
-        log.stop()
-        starts[-1] = log.events[-5 if gtids else -4].start
-    walk = walked(log)
-    assert [mark.offset for mark in walk.marks] == [starts[0], starts[3]]
-    for mark in walk.marks:
-        index = next(i for i, made in enumerate(log.events) if made.start == mark.offset)
-        assert mark == Mark(mark.offset, TIME + index, b"", "", 0)
-
-
-def test_a_mark_does_not_borrow_the_gtid_of_the_transaction_before() -> None:
-    log = Log().begin_file().transaction(1, SID_B, "t", sizes=(400_000, 700_000))
-    start = log.position
-    log.query(b"BEGIN")
-    log.xid()
-    walk = walked(log)
-    assert walk.marks[-1] == Mark(start, TIME + len(log.events) - 2, b"", "", 0)
 
 
 # --- rewind ---

@@ -9,11 +9,15 @@ from pathlib import Path
 import pytest
 
 from binlogd.binlog.gtid import GtidSet
+from binlogd.binlog.walk import Mark
 from binlogd.errors import StoreDamaged
+from binlogd.sender import catalog as catalog_module
 from binlogd.sender.catalog import Catalog
 from binlogd.sender.plan import StoredLog, start_by_gtid
+from binlogd.store.index import encode_marks, marks_head, marks_path
+from binlogd.store.layout import Timeline
 from binlogd.store.publication import NOTHING, Publication
-from binlogd.store.reader import publication_of, read_store
+from binlogd.store.reader import publication_of, read_previous, read_store
 from binlogd.store.source_facts import SourceSettings
 from tests.binlog.making import CRC32, OFF, UUID_A, Log
 from tests.sender.support import catalog_of
@@ -37,9 +41,14 @@ def test_what_is_on_disk(tmp_path: Path) -> None:
     logs = chain(3)
     catalog = catalog_of(tmp_path, logs)
     assert catalog.logs == [
-        StoredLog(1, FIRST, logs[FIRST].position, GtidSet()),
-        StoredLog(1, SECOND, logs[SECOND].position, GtidSet.parse(f"{UUID_A}:1-2")),
-        StoredLog(1, THIRD, logs[THIRD].position, GtidSet.parse(f"{UUID_A}:1-4")),
+        StoredLog(1, FIRST, logs[FIRST].position),
+        StoredLog(1, SECOND, logs[SECOND].position),
+        StoredLog(1, THIRD, logs[THIRD].position),
+    ]
+    assert [catalog.claims(index) for index in range(3)] == [
+        GtidSet(),
+        GtidSet.parse(f"{UUID_A}:1-2"),
+        GtidSet.parse(f"{UUID_A}:1-4"),
     ]
     assert catalog.publication.executed == GtidSet.parse(f"{UUID_A}:1-6")
     assert catalog.path(1).name == SECOND
@@ -137,13 +146,13 @@ def test_a_file_that_has_only_begun_is_not_where_a_dump_begins(tmp_path: Path) -
     folder = make_store(tmp_path, {FIRST: logs[FIRST].data, SECOND: last.data[: last.events[0].end]})
     catalog = Catalog(folder)
     catalog.read()
-    assert catalog.logs[-1].previous is None
-    assert start_by_gtid(catalog.logs, GtidSet(), GtidSet()) == 0
+    assert catalog.claims(1) is None
+    assert start_by_gtid(catalog.logs, catalog.claims, GtidSet(), GtidSet()) == 0
     (newest(folder).path / SECOND).write_bytes(last.data)
     catalog.update(publication_of(read_store(folder)))
-    assert catalog.logs[-1].previous == GtidSet.parse(f"{UUID_A}:1-2")
-    assert start_by_gtid(catalog.logs, GtidSet(), GtidSet()) == 0
-    assert start_by_gtid(catalog.logs, GtidSet.parse(f"{UUID_A}:1-2"), GtidSet()) == 1
+    assert catalog.claims(1) == GtidSet.parse(f"{UUID_A}:1-2")
+    assert start_by_gtid(catalog.logs, catalog.claims, GtidSet(), GtidSet()) == 0
+    assert start_by_gtid(catalog.logs, catalog.claims, GtidSet.parse(f"{UUID_A}:1-2"), GtidSet()) == 1
 
 
 def test_a_publication_of_what_is_not_there(tmp_path: Path) -> None:
@@ -183,9 +192,7 @@ def test_reading_on_without_a_receiver(tmp_path: Path) -> None:
                 await catalog.read_on()
                 fresh = Catalog(folder)
                 fresh.read()
-                assert [replace(log, previous=None) for log in catalog.logs] == [
-                    replace(log, previous=None) for log in fresh.logs
-                ]
+                assert catalog.logs == fresh.logs
                 assert catalog.publication.position == fresh.publication.position
                 assert catalog.publication.executed == fresh.publication.executed
         seen = catalog.publication
@@ -209,6 +216,89 @@ def test_reading_on_finds_the_previous_gtids(tmp_path: Path) -> None:
         assert catalog.publication == fresh.publication
 
     asyncio.run(body())
+
+
+def test_reading_on_when_there_are_more_files(tmp_path: Path) -> None:
+    """A file behind the newest, a file in the first timeline, a new timeline: each time all is read anew."""
+
+    async def body() -> None:
+        folder = make_store(tmp_path)
+        catalog = Catalog(folder)
+        steps = [data_of(logs) for logs in (chain(1), chain(2), chain(4))]
+        await catalog.read_on()
+        make_store(tmp_path, {})
+        for number, files in enumerate(
+            [*steps, {}, data_of({FIRST: Log().begin_file(f"{UUID_A}:1-8").transaction(9)})]
+        ):
+            if number == len(steps):
+                make_store(tmp_path, {})
+            for name, data in files.items():
+                (newest(folder).path / name).write_bytes(data)
+            await catalog.read_on()
+            fresh = Catalog(folder)
+            fresh.read()
+            assert catalog.logs == fresh.logs
+            assert catalog.publication == fresh.publication
+        assert [log.timeline for log in catalog.logs] == [1, 1, 1, 1, 2]
+
+    asyncio.run(body())
+
+
+def test_new_files_are_found_by_number_and_the_folder_is_not_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logs = chain(9)
+    folder = make_store(tmp_path, data_of(logs))
+    whole = publication_of(read_store(folder))
+    catalog = Catalog(folder)
+    names = list(logs)
+    catalog.update(replace(whole, file=names[0], position=logs[names[0]].ends[0]))
+    with monkeypatch.context() as patched:
+        patched.delattr(Timeline, "binlogs")
+        for last in (1, 2, 5, 8):
+            catalog.update(replace(whole, file=names[last], position=logs[names[last]].ends[0]))
+            sizes = [log.position for log in list(logs.values())[:last]]
+            assert catalog.logs == [
+                StoredLog(1, name, size) for name, size in zip(names, [*sizes, logs[names[last]].ends[0]], strict=False)
+            ]
+            for index in range(last + 1):
+                behind = sum(log.size for log in catalog.logs[index:])
+                assert catalog.lag_bytes(index, 7) == behind - 7
+    for name in names[:4]:
+        (newest(folder).path / name).unlink()
+    (newest(folder).path / names[6]).unlink()
+    late = Catalog(folder)
+    late.update(replace(whole, file=names[5]))
+    late.update(whole)
+    assert [log.name for log in late.logs] == [*names[4:6], *names[7:]]
+
+
+def test_previous_gtids_are_remembered_for_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+
+    def noted(path: Path, end: int | None = None) -> GtidSet | None:
+        read.append(path.name)
+        return read_previous(path, end)
+
+    monkeypatch.setattr(catalog_module, "read_previous", noted)
+    catalog = catalog_of(tmp_path, chain(3))
+    for _ in range(3):
+        assert [catalog.claims(index) for index in range(3)] == [
+            GtidSet.parse(f"{UUID_A}:1-{2 * n}") if n else GtidSet() for n in range(3)
+        ]
+    assert sorted(read) == [FIRST, SECOND, THIRD, THIRD, THIRD], "the newest's may still come"
+
+
+def test_marks_are_beside_a_file_or_known_by_our_own_walk(tmp_path: Path) -> None:
+    logs = chain(2)
+    catalog = catalog_of(tmp_path, logs)
+    assert [mark.offset for mark in catalog.marks(1)] == logs[SECOND].starts[:1]
+    assert list(catalog.marks(0)) == []
+    begun = Mark(4, 0, b"", "", 0, None)
+    for index in (0, 1):
+        path = catalog.path(index)
+        marks_path(path).write_bytes(marks_head(path.name) + encode_marks([begun]))
+        assert list(catalog.marks(index)) == [begun]
 
 
 def test_lag(tmp_path: Path) -> None:

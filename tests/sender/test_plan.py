@@ -14,11 +14,25 @@ from binlogd.sender.plan import StoredLog, start_by_gtid, start_by_position
 from tests.binlog.making import SID_A, UUID_A, UUID_B
 
 
-def log(number: int, previous: str | None = "", *, size: int = 1000, timeline: int = 1) -> StoredLog:
-    return StoredLog(timeline, f"b.{number:06}", size, None if previous is None else GtidSet.parse(previous))
+def log(number: int, *, size: int = 1000, timeline: int = 1) -> StoredLog:
+    return StoredLog(timeline, f"b.{number:06}", size)
 
 
-LOGS = [log(1, "", size=500), log(2, f"{UUID_A}:1-5", size=2**33), log(3, f"{UUID_A}:1-9", size=300)]
+def by_gtid(has: str, *timelines: Sequence[str | None], purged: str = "", asked: list[int] | None = None) -> int:
+    """Where a dump begins, of timelines whose files claim these PREVIOUS_GTIDS."""
+    logs = [log(i, timeline=n) for n, claims in enumerate(timelines, 1) for i in range(1, len(claims) + 1)]
+    every = [None if claim is None else GtidSet.parse(claim) for claims in timelines for claim in claims]
+
+    def claims(index: int) -> GtidSet | None:
+        if asked is not None:
+            asked.append(index)
+        return every[index]
+
+    return start_by_gtid(logs, claims, GtidSet.parse(has), GtidSet.parse(purged))
+
+
+LOGS = [log(1, size=500), log(2, size=2**33), log(3, size=300)]
+CLAIMS = ["", f"{UUID_A}:1-5", f"{UUID_A}:1-9"]
 
 
 # --- by position ---
@@ -86,7 +100,7 @@ def test_of_two_timelines_the_newest_has_the_name() -> None:
     ],
 )
 def test_by_gtid(has: str, index: int) -> None:
-    assert start_by_gtid(LOGS, GtidSet.parse(has), GtidSet()) == index
+    assert by_gtid(has, CLAIMS) == index
 
 
 @pytest.mark.parametrize(
@@ -95,7 +109,7 @@ def test_by_gtid(has: str, index: int) -> None:
 )
 def test_what_was_purged_is_named_with_mysqls_words(has: str, missing: str) -> None:
     with pytest.raises(Refusal) as caught:
-        start_by_gtid(LOGS, GtidSet.parse(has), GtidSet.parse(f"{UUID_A}:1-5,{UUID_B}:7"))
+        by_gtid(has, CLAIMS, purged=f"{UUID_A}:1-5,{UUID_B}:7")
     assert caught.value.code == 1236
     assert caught.value.message == (
         "Cannot replicate because the source purged required binary logs. Replicate the missing transactions from"
@@ -105,34 +119,73 @@ def test_what_was_purged_is_named_with_mysqls_words(has: str, missing: str) -> N
 
 
 def test_what_was_purged_and_is_there_does_no_harm() -> None:
-    logs = [log(4, f"{UUID_A}:1-5,{UUID_B}:1"), log(5, f"{UUID_A}:1-9,{UUID_B}:1")]
-    purged = GtidSet.parse(f"{UUID_A}:1-5,{UUID_B}:1")
-    assert start_by_gtid(logs, purged, purged) == 0
-    assert start_by_gtid(logs, GtidSet.parse(f"{UUID_A}:1-9,{UUID_B}:1"), purged) == 1
+    claims = [f"{UUID_A}:1-5,{UUID_B}:1", f"{UUID_A}:1-9,{UUID_B}:1"]
+    purged = f"{UUID_A}:1-5,{UUID_B}:1"
+    assert by_gtid(purged, claims, purged=purged) == 0
+    assert by_gtid(f"{UUID_A}:1-9,{UUID_B}:1", claims, purged=purged) == 1
 
 
 def test_an_empty_store() -> None:
     with pytest.raises(Refusal, match="Could not find first log file name"):
-        start_by_gtid([], GtidSet(), GtidSet())
+        by_gtid("")
 
 
 def test_a_file_whose_previous_gtids_are_not_known_yet_is_not_begun_with() -> None:
     """It would be a leap over everything that is in none of the files before it."""
-    logs = [log(1, ""), log(2, f"{UUID_A}:1-5"), log(3, None)]
-    assert start_by_gtid(logs, GtidSet(), GtidSet()) == 0
-    assert start_by_gtid(logs, GtidSet.parse(f"{UUID_A}:1-99"), GtidSet()) == 1
-    assert start_by_gtid([log(1, None), log(2, None)], GtidSet.parse(f"{UUID_A}:1"), GtidSet()) == 0
+    claims = ["", f"{UUID_A}:1-5", None]
+    assert by_gtid("", claims) == 0
+    assert by_gtid(f"{UUID_A}:1-99", claims) == 1
+    assert by_gtid(f"{UUID_A}:1", [None, None]) == 0
+
+
+def test_the_newest_timeline_that_builds_on_what_the_replica_has() -> None:
+    """The timelines of a failover overlap: its first file builds on less than the last of the old source."""
+    old, new = CLAIMS, [f"{UUID_A}:1-7", f"{UUID_A}:1-9,{UUID_B}:1-3"]
+    for has, index in (
+        ("", 0),
+        (f"{UUID_A}:1-6", 1),
+        (f"{UUID_A}:1-7", 3),
+        (f"{UUID_A}:1-9", 3),
+        (f"{UUID_A}:1-9,{UUID_B}:1-3", 4),
+        (f"{UUID_B}:1-3", 0),
+    ):
+        assert by_gtid(has, old, new) == index
+        assert by_gtid(has, old, new, [None]) == index
+        assert by_gtid(has, [None], old, new) == (index + 1)
+
+
+def test_few_files_are_asked_of_ten_thousand() -> None:
+    claims = [f"{UUID_A}:1-{number}" for number in range(1, 10_001)]
+    for gno in (1, 2, 4_999, 5_000, 9_999, 10_000):
+        asked: list[int] = []
+        assert by_gtid(f"{UUID_A}:1-{gno}", claims, asked=asked) == gno - 1
+        assert len(asked) <= 14
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 3)), min_size=1, max_size=12), st.integers(0, 25))
+def test_it_is_as_if_every_file_were_asked(counts: list[tuple[bool, int]], has: int) -> None:
+    claims: list[str | None] = []
+    done = 0
+    for known, count in counts:
+        claims.append((f"{UUID_A}:1-{done}" if done else "") if known else None)
+        done += count
+    fitting = [
+        index
+        for index, claim in enumerate(claims)
+        if claim is not None and GtidSet.parse(claim) <= GtidSet.parse(f"{UUID_A}:1-{has}" if has else "")
+    ]
+    assert by_gtid(f"{UUID_A}:1-{has}" if has else "", claims) == (fitting[-1] if fitting else 0)
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=8), st.sets(st.integers(1, 24)))
 def test_nothing_that_the_replica_lacks_is_leapt_over(counts: list[int], has: set[int]) -> None:
-    logs, files, done = [], [], 0
-    for number, count in enumerate(counts, 1):
-        logs.append(log(number, f"{UUID_A}:1-{done}" if done else ""))
+    claims, files, done = [], [], 0
+    for count in counts:
+        claims.append(f"{UUID_A}:1-{done}" if done else "")
         files.append(set(range(done + 1, done + count + 1)))
         done += count
     held = GtidSet.from_runs((SID_A, "", gno, gno) for gno in has)
-    index = start_by_gtid(logs, held, GtidSet())
+    index = by_gtid(held.compact(), claims)
     assert set().union(*files[:index]) <= has
-    later = [number for number in range(index + 1, len(logs)) if set().union(*files[:number]) <= has]
+    later = [number for number in range(index + 1, len(claims)) if set().union(*files[:number]) <= has]
     assert not later, "and no more than needed is read"

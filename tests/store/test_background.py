@@ -10,7 +10,7 @@ import pytest
 from binlogd.errors import StoreUnreadable
 from binlogd.store.background import BackgroundSync
 from tests.store.support import FIRST, Held, Quick
-from tests.store.test_index import MARKS, SUMMARY
+from tests.store.test_index import SUMMARY
 from tests.store.test_writer import started
 
 
@@ -99,7 +99,7 @@ def test_a_failure_gives_up_what_is_not_known_to_be_durable(tmp_path: Path, step
     disk.sync = _fail  # type: ignore[method-assign]
     writer.begin_sync()
     writer.append(memoryview(b"unsafe too"))
-    steps = {"cut": lambda: writer.cut(len(before)), "finish": lambda: writer.finish(SUMMARY, MARKS)}
+    steps = {"cut": lambda: writer.cut(len(before)), "finish": lambda: writer.finish(SUMMARY)}
     with pytest.raises(StoreUnreadable, match=r"cannot sync .*Input/output error"):
         steps.get(step, getattr(writer, step))()
     assert writer.path.read_bytes() == before
@@ -129,7 +129,7 @@ def test_the_sync_of_one_file_says_nothing_of_the_next(tmp_path: Path) -> None:
     writer.append(memoryview(b"x" * 1000))
     writer.begin_sync()
     writer.end_sync()
-    writer.finish(SUMMARY, MARKS)
+    writer.finish(SUMMARY)
     writer.start("mysql-bin.000002", b"short")
     before = writer.path.read_bytes()
     writer.append(memoryview(b"y" * 100))

@@ -11,7 +11,7 @@ from binlogd.binlog.gtid import GtidSet
 from binlogd.binlog.header import ChecksumAlgorithm
 from binlogd.binlog.walk import WHOLE_LIMIT, Walk
 from binlogd.errors import EventError, StoreDamaged, StoreUnreadable
-from binlogd.store.index import index_path, read_summary, write_index
+from binlogd.store.index import encode_marks, index_path, read_summary, write_index
 from binlogd.store.layout import DataFolder
 from binlogd.store.reader import (
     Head,
@@ -20,8 +20,9 @@ from binlogd.store.reader import (
     read_file,
     read_further,
     read_head,
+    read_previous,
     read_store,
-    sync_newest,
+    sync_file,
     walk_file,
 )
 from tests.binlog.making import CRC32, OFF, UUID_A, Log, broken, sample
@@ -199,7 +200,9 @@ def indexed(folder: DataFolder) -> None:
         for name in timeline.binlogs():
             contents = read_contents(timeline.path / name)
             assert contents is not None
-            write_index(Quick(), timeline.path, contents.summary(name, contents.size), contents.walk.marks)
+            write_index(
+                Quick(), timeline.path, contents.summary(name, contents.size), encode_marks(contents.walk.marks)
+            )
 
 
 def test_a_finished_file_is_known_by_its_index_alone(tmp_path: Path) -> None:
@@ -252,7 +255,7 @@ def test_a_finished_file_that_ends_within_an_event(tmp_path: Path) -> None:
     log = sample()
     folder = make_store(tmp_path, {FIRST: log.data[:-1], SECOND: sample().data})
     with pytest.raises(StoreDamaged, match=f"behind position {log.events[-2].end}"):
-        read_store(folder)
+        list(read_store(folder))
 
 
 @pytest.mark.parametrize("content", [b"", b"\xfeb", b"\xfebin", b"\xfebin" + bytes(10)])
@@ -277,7 +280,7 @@ def test_a_store(tmp_path: Path) -> None:
     logs = chain(3)
     folder = make_store(tmp_path, data_of(logs))
     seen: list[tuple[int, int]] = []
-    files = read_store(folder, lambda done, total: seen.append((done, total)))
+    files = list(read_store(folder, lambda done, total: seen.append((done, total))))
     assert [(file.name, file.size, file.finished) for file in files] == [
         (name, log.position, number < 3) for number, (name, log) in enumerate(logs.items(), 1)
     ]
@@ -285,8 +288,9 @@ def test_a_store(tmp_path: Path) -> None:
     found = publication_of(files)
     assert found.executed == GtidSet.parse(f"{UUID_A}:1-6")
     assert not found.purged
-    sync_newest(files)
-    sync_newest([])
+    sync_file(files[-1].path)
+    with pytest.raises(StoreUnreadable, match="cannot sync"):
+        sync_file(files[-1].path / "nowhere")
 
 
 def test_a_newest_file_of_only_a_format_description_claims_no_previous_gtids(tmp_path: Path) -> None:
@@ -295,15 +299,16 @@ def test_a_newest_file_of_only_a_format_description_claims_no_previous_gtids(tmp
     last = Log()
     last.format()
     folder = make_store(tmp_path, data_of(logs) | {"mysql-bin.000003": last.data})
-    files = read_store(folder)
-    assert files[-1].size == last.position
-    assert files[-1].summary.previous is None
+    *_, newest_file = read_store(folder)
+    assert newest_file.size == last.position
+    assert read_previous(newest_file.path) is None
+    assert publication_of(read_store(folder)).purged == GtidSet()
 
 
 def test_no_store(tmp_path: Path) -> None:
-    assert read_store(DataFolder(tmp_path / "nowhere")) == []
-    assert read_store(make_store(tmp_path / "empty")) == []
-    assert read_store(make_store(tmp_path / "timeline", {})) == []
+    assert list(read_store(DataFolder(tmp_path / "nowhere"))) == []
+    assert list(read_store(make_store(tmp_path / "empty"))) == []
+    assert list(read_store(make_store(tmp_path / "timeline", {}))) == []
 
 
 def test_of_a_thousand_files_only_the_indexes_are_read(tmp_path: Path) -> None:
@@ -314,13 +319,13 @@ def test_of_a_thousand_files_only_the_indexes_are_read(tmp_path: Path) -> None:
     path = newest(folder).path
     contents = read_contents(path / FIRST)
     assert contents is not None
-    write_index(Quick(), path, contents.summary(FIRST, log.position), contents.walk.marks)
+    write_index(Quick(), path, contents.summary(FIRST, log.position), encode_marks(contents.walk.marks))
     index = index_path(path / FIRST).read_text()
     for name in names[:-1]:
         index_path(path / name).write_text(index.replace(FIRST, name))
         (path / name).write_bytes(b"")
         os.truncate(path / name, log.position)  # nothing of it can be read
-    files = read_store(folder)
+    files = list(read_store(folder))
     assert len(files) == 1000
     assert {file.size for file in files} == {log.position}
     assert publication_of(files).executed == log.set

@@ -225,6 +225,7 @@ def test_folders_whose_maker_died_are_made_durable(tmp_path: Path) -> None:
 
 def test_unfinished_files_go(tmp_path: Path) -> None:
     files = data_of(chain(2)) | {".mysql-bin.000003.new": b"x", f".{FIRST}.idx.new": b"", ".mysql-bin.index.new": b"y"}
+    files |= {f".{FIRST}.marks": b"", f".{SECOND}.marks": b"2 of another file"}
     folder = make_store(tmp_path, files)
     (newest(folder).path / ".lost").mkdir()
     found(folder)
@@ -243,8 +244,8 @@ def test_indexes_are_made_again(tmp_path: Path) -> None:
         contents = read_contents(path / name)
         assert contents is not None
         assert read_summary(path / name, log.position) == contents.summary(name, log.position)
-        assert read_marks(path / name) == contents.walk.marks
-    for spoilt in (b"", good[FIRST][:40], good[FIRST].replace(b'"version": 1', b'"version": 99'), good[SECOND]):
+        assert list(read_marks(path / name)) == contents.walk.marks
+    for spoilt in (b"", good[FIRST][:40], good[FIRST].replace(b'"version": 2', b'"version": 1'), good[SECOND]):
         index_path(path / FIRST).write_bytes(spoilt)
         found(folder)
         assert index_path(path / FIRST).read_bytes() == good[FIRST]

@@ -12,7 +12,7 @@ from binlogd.binlog.events import FormatDescription, for_position_start, with_cr
 from binlogd.binlog.gtid import GtidSet
 from binlogd.binlog.header import CRC_LENGTH, ChecksumAlgorithm
 from binlogd.errors import EventError, SourceRefused
-from binlogd.store.index import read_marks, read_summary
+from binlogd.store.index import fingerprint, marks_path, read_marks, read_summary
 from binlogd.store.layout import DataFolder
 from binlogd.store.publication import Publication
 from binlogd.store.reader import publication_of, read_contents, read_store
@@ -63,7 +63,7 @@ def test_a_whole_life(tmp_path: Path) -> None:
         contents = read_contents(path)
         assert contents is not None
         assert read_summary(path, log.position) == contents.summary(name, log.position)
-        assert read_marks(path) == contents.walk.marks
+        assert list(read_marks(path)) == contents.walk.marks
 
 
 def test_advance_tells_of_what_is_new_and_of_nothing_else(tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_previous_gtids_are_read_once_they_are_whole_and_synced(tmp_path: Path) 
         tail.finish()
         summary = read_summary(path, logs[SECOND].position)
         assert summary is not None
-        assert summary.previous == GtidSet.parse(f"{UUID_A}:1-2")
+        assert summary.claimed == fingerprint(GtidSet.parse(f"{UUID_A}:1-2"))
 
 
 def test_going_on_after_recovery(tmp_path: Path) -> None:
@@ -219,7 +219,7 @@ def test_a_bad_beginning_of_a_file_leaves_the_one_before_open(tmp_path: Path) ->
     tail.rewind()
     assert tail.walk is not None
     assert tail.walk.position == logs[FIRST].position
-    assert sorted(path.name for path in newest(folder).path.iterdir()) == [FIRST, "mysql-bin.index"]
+    assert sorted(path.name for path in newest(folder).path.iterdir()) == [f".{FIRST}.marks", FIRST, "mysql-bin.index"]
     begin(tail, SECOND, logs[SECOND])
     take(tail, logs[SECOND].each()[1:])
     settle(tail)
@@ -270,6 +270,48 @@ def test_the_algorithm_may_change_from_file_to_file(tmp_path: Path, algorithm: C
         assert summary.checksum == each
 
 
+def test_marks_are_there_as_soon_as_what_they_speak_of_is_published(tmp_path: Path) -> None:
+    """Received in any pieces, with lost connections and restarts: those of one walk over what is stored."""
+    chance = random.Random(3)
+    log = Log().begin_file()
+    for gno in range(1, 120):
+        log.transaction(gno, sizes=(40_000,))
+    events = log.each()
+    folder = make_store(tmp_path)
+    tail = empty_tail(folder)
+    begin(tail, FIRST, log)
+    path = newest(folder).path / FIRST
+    at = 1
+    while at < len(events):
+        count = chance.randrange(1, 120)
+        take(tail, events[at : at + count])
+        at = min(at + count, len(events))
+        settle(tail)
+        contents = read_contents(path)
+        assert contents is not None
+        assert list(read_marks(path)) == contents.walk.marks
+        match chance.randrange(6):
+            case 0:
+                tail.rewind()
+            case 1:
+                tail.close()
+                marks_path(path).write_bytes(b"torn")
+                tail = tail_of(recover(folder, Quick()))
+            case _:
+                continue
+        assert tail.walk is not None
+        at = (
+            next(i for i, made in enumerate(log.events) if made.start == tail.walk.position) if at < len(events) else at
+        )
+        assert list(read_marks(path)) == contents.walk.marks
+    tail.finish()
+    whole = read_contents(path)
+    assert whole is not None
+    assert len(whole.walk.marks) == 5
+    assert list(read_marks(path)) == whole.walk.marks
+    assert sorted(file.name for file in path.parent.iterdir()) == [FIRST, f"{FIRST}.idx", "mysql-bin.index"]
+
+
 def test_nothing_is_synced_that_the_caller_did_not_ask_for(tmp_path: Path) -> None:
     disk = Recording()
     log = Log().begin_file().transaction(1)
@@ -282,7 +324,7 @@ def test_nothing_is_synced_that_the_caller_did_not_ask_for(tmp_path: Path) -> No
     assert disk.steps[-1] == f"sync {FIRST}"
     disk.steps.clear()
     tail.advance()
-    assert disk.steps == []
+    assert disk.steps == [f"create .{FIRST}.marks", *[f"write .{FIRST}.marks"] * 2]
 
 
 def test_a_background_sync_publishes_what_it_covers_and_no_more(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from binlogd.errors import StoreDamaged, StoreUnreadable
 from binlogd.store.disk import Disk
-from binlogd.store.index import read_summary
+from binlogd.store.index import marks_path, read_marks, read_summary
 from binlogd.store.writer import Writer
 from tests.binlog.making import Log
 from tests.store.support import FIRST, SECOND, Quick, Recording, make_store, newest
@@ -70,7 +70,7 @@ def test_durability_os_leaves_syncing_to_the_system_but_not_the_making_of_files(
     writer.append(memoryview(b"abc"))
     writer.sync()
     assert disk.steps == [f"write {FIRST}"]
-    writer.finish(SUMMARY, MARKS)
+    writer.finish(SUMMARY)
     assert disk.steps[1] == f"sync {FIRST}"
 
 
@@ -145,12 +145,47 @@ def test_open_refuses_a_file_that_is_shorter_than_it_was(tmp_path: Path) -> None
     assert writer.path.stat().st_size == size
 
 
+def test_marks_gather_beside_the_file_and_become_its_index(tmp_path: Path) -> None:
+    """Without a sync, and in nobody's way: what is durable and when is as without them."""
+    disk = Recording()
+    writer = started(tmp_path, disk)
+    with writer.path.open("r+b") as file:
+        file.truncate(SUMMARY.size)
+    beside = marks_path(writer.path)
+    disk.steps.clear()
+    for index, mark in enumerate(MARKS):
+        assert not beside.exists() or list(read_marks(writer.path)) == MARKS[:index]
+        writer.mark([mark])
+    assert list(read_marks(writer.path)) == MARKS
+    assert disk.steps == [f"create {beside.name}", *[f"write {beside.name}"] * 5]
+    disk.steps.clear()
+    writer.finish(SUMMARY)
+    assert disk.steps[-3:] == [f"rename .{FIRST}.idx.new {FIRST}.idx", "sync folder", f"remove {beside.name}"]
+    assert not beside.exists()
+    assert list(read_marks(writer.path)) == MARKS
+
+
+def test_a_writer_that_goes_on_begins_the_marks_anew(tmp_path: Path) -> None:
+    writer = started(tmp_path, Quick())
+    writer.mark(MARKS)
+    writer.close()
+    again = Writer(Quick(), writer.timeline)
+    again.open(FIRST, writer.size)
+    again.mark(MARKS[:1])
+    again.mark(MARKS[1:2])
+    assert list(read_marks(writer.path)) == MARKS[:2]
+    again.close()
+    again.close()
+    with pytest.raises(StoreUnreadable):
+        writer.append(memoryview(b"x"))
+
+
 def test_finish_syncs_and_writes_the_index(tmp_path: Path) -> None:
     disk = Recording()
     writer = started(tmp_path, disk)
     writer.append(memoryview(b"abc"))
     disk.steps.clear()
-    writer.finish(SUMMARY, MARKS)
+    writer.finish(SUMMARY)
     assert disk.steps[0] == f"sync {FIRST}"
     assert disk.steps[-2:] == [f"rename .{FIRST}.idx.new {FIRST}.idx", "sync folder"]
     assert read_summary(writer.path, SUMMARY.size) == SUMMARY

@@ -5,12 +5,12 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from binlogd.binlog.machine cimport crc, gtid, header, raw, says, u32
 
-cdef int _QUERY, _INTVAR, _RAND, _USER_VAR, _FORMAT_DESCRIPTION, _XID, _TABLE_MAP, _INCIDENT, _GTID, _ANONYMOUS_GTID
-cdef int _XA_PREPARE, _TRANSACTION_PAYLOAD, _GTID_TAGGED, _MARIADB_GTID, _MARIADB_QUERY_COMPRESSED
+cdef int _QUERY, _ROTATE, _INTVAR, _RAND, _USER_VAR, _FORMAT_DESCRIPTION, _XID, _TABLE_MAP, _INCIDENT, _GTID, _ANONYMOUS_GTID
+cdef int _PREVIOUS_GTIDS, _XA_PREPARE, _TRANSACTION_PAYLOAD, _GTID_TAGGED, _MARIADB_GTID, _MARIADB_QUERY_COMPRESSED
 cdef int _MARIADB_STANDALONE
-cdef int _NEUTRAL, _STARTS, _OPENS, _STATEMENT, _COMMITS, _PREPARES
+cdef int _NEUTRAL, _STARTS, _OPENS, _STATEMENT, _COMMITS, _PREPARES, _STAYS
 cdef int _OUTSIDE, _PENDING, _INSIDE
-cdef int64_t _HEADER, _WHOLE_LIMIT, _PREFIX, _MAX_EVENT, _MARK_SPACING, _GNO_MAX, _LOW
+cdef int64_t _HEADER, _WHOLE_LIMIT, _PREFIX, _MAX_EVENT, _GNO_MAX, _LOW
 cdef bytes _MEANINGS
 cdef const uint8_t* _MEANING
 
@@ -21,8 +21,9 @@ cdef class Walk:
     cdef public int checksum, boundary, type
     cdef public int64_t first_time, last_time, length
     cdef public list marks
-    cdef list _runs
-    cdef int64_t _last_mark
+    cdef list _runs, _since
+    cdef int64_t _last_mark, _spacing
+    cdef bint _unnamed
     cdef uint64_t _run_sid1, _run_sid2
     cdef str _run_tag
     cdef bint _run_tagged

@@ -22,6 +22,11 @@ A transaction is what MySQL's own Transaction_boundary_parser takes for one::
 
 MariaDB's GTID event replaces BEGIN unless it says that it stands alone.
 
+About every MiB a *mark* says where a transaction begins, and which GTIDs stand between the mark before and this one.
+Whoever has those of all marks up to one has all that is before it, and may begin there (store/seek.py). What no GTID
+names makes that unknown: a transaction without one, a GTID event whose transaction never ended, and the events that
+a dump never leaves out.
+
 Buffers are walked in place; nothing is held per transaction. An event that fits is taken whole; a large one streams
 through with its CRC running, so that memory does not grow with the event. Only what happens rarely (a new file, a
 gap in the GTIDs, a place to seek to every MiB) makes a Python object.
@@ -33,7 +38,7 @@ from enum import IntEnum
 from struct import Struct
 from typing import TYPE_CHECKING, NamedTuple
 
-from binlogd.binlog.gtid import GNO_MAX, valid_tag
+from binlogd.binlog.gtid import GNO_MAX, GtidSet, valid_tag
 from binlogd.errors import EventError
 
 if TYPE_CHECKING:
@@ -54,6 +59,7 @@ MARK_SPACING = 1024 * 1024  # a seek reads at most about this much: one block
 
 # Event types (mysql/binlog/event/binlog_event.h; MariaDB's from log_event.h).
 _QUERY = 2
+_ROTATE = 4
 _INTVAR = 5
 _RAND = 13
 _USER_VAR = 14
@@ -63,6 +69,7 @@ _TABLE_MAP = 19
 _INCIDENT = 26
 _GTID = 33
 _ANONYMOUS_GTID = 34
+_PREVIOUS_GTIDS = 35
 _XA_PREPARE = 38
 _TRANSACTION_PAYLOAD = 40
 _GTID_TAGGED = 42
@@ -78,12 +85,11 @@ _HEADER = HEADER_LENGTH
 _WHOLE_LIMIT = WHOLE_LIMIT
 _PREFIX = PREFIX
 _MAX_EVENT = MAX_EVENT
-_MARK_SPACING = MARK_SPACING
 _GNO_MAX = GNO_MAX
 _LOW = 0xFFFFFFFF  # of an offset what an event's log_pos keeps
 
 # What an event means to the transaction it stands in.
-_NEUTRAL, _STARTS, _OPENS, _STATEMENT, _COMMITS, _PREPARES = range(6)
+_NEUTRAL, _STARTS, _OPENS, _STATEMENT, _COMMITS, _PREPARES, _STAYS = range(7)
 
 
 def _meanings() -> bytes:
@@ -97,6 +103,8 @@ def _meanings() -> bytes:
     for kind in (_QUERY, _INCIDENT, _MARIADB_QUERY_COMPRESSED):
         table[kind] = _STATEMENT
     table[_TABLE_MAP] = _OPENS
+    for kind in (_ROTATE, _PREVIOUS_GTIDS):  # neutral, and in every dump (framing.py, Outlet)
+        table[kind] = _STAYS
     return bytes(table)
 
 
@@ -124,14 +132,30 @@ class GtidRun(NamedTuple):
     last: int
 
 
+def _put_behind(runs: list[GtidRun], run: GtidRun) -> None:
+    """Make ``run`` the last of ``runs``, or the end of the last."""
+    if runs:
+        before = runs.pop()
+        if before.last + 1 == run.first and before.sid == run.sid and before.tag == run.tag:
+            run = GtidRun(run.sid, run.tag, before.first, run.last)
+        else:
+            runs.append(before)
+    runs.append(run)
+
+
 class Mark(NamedTuple):
-    """A transaction begins at ``offset`` with this GTID (``gno`` 0: it has none) and time (seconds)."""
+    """A transaction begins at ``offset`` with this GTID (``gno`` 0: it has none) and time (seconds).
+
+    ``before`` holds the GTIDs between the mark before and this one, and they are all that stands there; None when they
+    are not. Before a walk's first mark stands no transaction.
+    """
 
     offset: int
     timestamp: int
     sid: bytes
     tag: str
     gno: int
+    before: GtidSet | None
 
 
 def tagged_gtid(event: bytes | bytearray | memoryview, at: int, end: int) -> tuple[bytes, str, int]:
@@ -190,7 +214,8 @@ class Walk:
     """Follows the events of one file; see the module's theory.
 
     ``position`` and ``transaction_end`` are offsets into the file; ``checksum`` is the length of the CRC (4 or 0);
-    ``first_time`` and ``last_time`` are the events' seconds since the epoch, 0 while there is none.
+    ``first_time`` and ``last_time`` are the events' seconds since the epoch, 0 while there is none. ``spacing`` is how
+    far apart the marks are at least; with 0 every transaction has one.
     """
 
     __slots__ = (
@@ -213,8 +238,11 @@ class Walk:
         "_run_tag",
         "_run_tagged",
         "_runs",
+        "_since",
+        "_spacing",
         "_tail",
         "_time",
+        "_unnamed",
         "boundary",
         "checksum",
         "first_time",
@@ -227,7 +255,7 @@ class Walk:
         "type",
     )
 
-    def __init__(self, *, position: int, checksum: int) -> None:
+    def __init__(self, *, position: int, checksum: int, spacing: int = MARK_SPACING) -> None:
         self.position = position
         self.transaction_end = position
         self.checksum = checksum
@@ -238,7 +266,10 @@ class Walk:
         self.marks: list[Mark] = []
         self.type = 0  # of the event last begun
         self.length = 0  # of the event last begun
-        self._last_mark = -MARK_SPACING
+        self._spacing = spacing
+        self._last_mark = -1 - spacing  # no mark yet
+        self._since: list[GtidRun] = []  # the GTIDs behind the last mark, but for the run under way
+        self._unnamed = False  # whether something stands behind the last mark that no GTID names
         self._runs: list[GtidRun] = []
         self._run_sid1 = self._run_sid2 = 0
         self._run_tag = ""
@@ -370,6 +401,8 @@ class Walk:
         self._time = timestamp
         meaning = _MEANING[kind]
         if meaning == _STARTS:
+            if self.boundary != _OUTSIDE:
+                self._unnamed = True
             self._group(view, at, end, kind)
             self._group_start = self.position
             self._group_time = timestamp
@@ -411,6 +444,10 @@ class Walk:
             self.boundary = _INSIDE
         elif meaning == _STARTS:
             self.boundary = _INSIDE if self._group_gno < 0 else _PENDING
+        elif meaning == _STAYS:
+            self._unnamed = True
+            if self.boundary == _OUTSIDE:
+                self.transaction_end = self.position
         elif meaning == _PREPARES and self.boundary == _OUTSIDE:
             self.boundary = _PENDING
 
@@ -461,7 +498,7 @@ class Walk:
         self.boundary = _OUTSIDE
         self.transactions += 1
         self.transaction_end = self.position
-        if self._group_start - self._last_mark >= _MARK_SPACING:
+        if self._group_start - self._last_mark >= self._spacing:
             self._mark()
         gno = self._group_gno
         if gno > 0:
@@ -476,6 +513,8 @@ class Walk:
                 self._run_last = gno
             else:
                 self._run()
+        else:
+            self._unnamed = True
         self._group_gno = 0
 
     # These make Python objects, so they take the GIL. They are called where something changes or is wrong.
@@ -496,8 +535,12 @@ class Walk:
         if gno:
             sid = SID.pack(self._group_sid1, self._group_sid2)
             tag = self._group_tag if self._group_tagged else ""
+        self._end_run()
+        before = None if self._unnamed and self._last_mark >= 0 else GtidSet.from_runs(self._since)
+        self.marks.append(Mark(self._group_start, self._group_time, sid, tag, gno, before))
         self._last_mark = self._group_start
-        self.marks.append(Mark(self._group_start, self._group_time, sid, tag, gno))
+        self._since = []
+        self._unnamed = False
 
     def _run(self) -> None:
         """The GTID of the transaction that is now whole continues the run or begins another."""
@@ -517,9 +560,10 @@ class Walk:
 
     def _end_run(self) -> None:
         if self._run_first:
-            sid = SID.pack(self._run_sid1, self._run_sid2)
-            self._runs.append(GtidRun(sid, self._run_tag, self._run_first, self._run_last))
+            run = GtidRun(SID.pack(self._run_sid1, self._run_sid2), self._run_tag, self._run_first, self._run_last)
             self._run_first = 0
+            _put_behind(self._runs, run)
+            _put_behind(self._since, run)
 
     def _bad_length(self) -> None:
         raise EventError(f"the event at {self.position} (type {self.type}) says it is {self.length} bytes long")

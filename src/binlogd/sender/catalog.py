@@ -1,33 +1,72 @@
 """What the sender may show: the published files, kept up to date with the receiver's publications.
 
-At start everything is read once (a line of .idx for each finished file). A publication that names a newer file means
-that those before it are finished; their lines are read then. A publication of the same file only moves its end.
+Of each file it knows its name and its size, no more, so that ten thousand of them take little time and memory.
+PREVIOUS_GTIDS are read from the files that a seek asks about. A publication that names a newer file means that those
+before it are finished: they are the next ones by number, and only when they are not is the folder listed. A publication
+of the same file only moves its end.
+
+Without a receiver everything is read once, a line of .idx for each finished file.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import accumulate, chain
 from pathlib import Path
 
 from binlogd.binlog.gtid import GtidSet
 from binlogd.binlog.header import ChecksumAlgorithm
+from binlogd.binlog.walk import Mark
 from binlogd.errors import EventError, StoreDamaged
 from binlogd.sender.plan import StoredLog
 from binlogd.store.disk import explained
-from binlogd.store.layout import DataFolder, binlog_number
+from binlogd.store.index import read_marks
+from binlogd.store.layout import DataFolder, Timeline, binlog_base, binlog_number
 from binlogd.store.publication import NOTHING, Publication
-from binlogd.store.reader import Head, publication_of, read_file, read_further, read_head, read_store, sync_newest
+from binlogd.store.reader import Head, Holdings, read_further, read_head, read_previous, read_store, sync_file
 from binlogd.store.source_facts import SourceSettings, load
+
+CLAIMS = 32  # PREVIOUS_GTIDS remembered: replicas that come back together ask about the same files
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A store as it was read from disk, up to its last whole transaction."""
+
+    timelines: dict[int, Timeline]
+    logs: list[StoredLog]
+    publication: Publication
+    marks: tuple[Mark, ...]  # of the newest file
+
+
+def _read(folder: DataFolder) -> _Found:
+    """Read everything; what it finds of the newest file is durable."""
+    holdings = Holdings()
+    timelines, logs = {}, []
+    marks: tuple[Mark, ...] = ()
+    for file in read_store(folder):
+        holdings.add(file)
+        timelines[file.timeline.number] = file.timeline
+        logs.append(StoredLog(file.timeline.number, file.name, file.size))
+        marks = file.marks
+    if logs:
+        sync_file(timelines[logs[-1].timeline].path / logs[-1].name)
+    return _Found(timelines, logs, holdings.publication(), marks)
 
 
 class Catalog:
-    """The files in order, and the newest publication. Belongs to one event loop."""
+    """The files in order, and the newest publication. Belongs to one event loop, but for ``claims`` and ``marks``."""
 
     def __init__(self, folder: DataFolder) -> None:
         self._folder = folder
-        self._paths: list[Path] = []
+        self._timelines: dict[int, Timeline] = {}  # by number
+        self._before: list[int] = []  # bytes in the files before each
+        self._walked: tuple[Path, tuple[Mark, ...]] = Path(), ()  # the file that was walked here, and its marks
+        self._read_previous = lru_cache(CLAIMS)(read_previous)
         self.logs: list[StoredLog] = []
         self.publication = NOTHING
         self.source: SourceSettings | None = None  # of the newest timeline
@@ -35,64 +74,32 @@ class Catalog:
         self._changed = asyncio.Event()
         self._looked_at = 0  # size of the newest file when it was last walked without a receiver
 
-    def read(self) -> None:
-        """What is on disk, up to the last whole transaction, made durable first: for want of a receiver."""
-        files = read_store(self._folder)
-        sync_newest(files)
-        self.logs = [StoredLog(file.timeline.number, file.name, file.size, file.summary.previous) for file in files]
-        self._paths = [file.path for file in files]
-        self._look_at_newest()
-        self._announce(publication_of(files))
-
-    async def read_on(self) -> None:
-        """What is on disk beyond what is known; looks at nothing when nothing grew.
-
-        Only the newest file is walked, from where it was published; with other files than before all is read.
-        """
-        listing = self._listing()
-        if listing != self._paths:
-            self.read()
-        if not listing or self._size(listing[-1]) == self._looked_at:
-            return
-        self._looked_at = self._size(listing[-1])
-        newest, old = self.logs[-1], self.publication
-        more = await asyncio.to_thread(read_further, listing[-1], newest.size)
-        if more is None or self.publication is not old:
-            return
-        executed, purged, previous = old.executed, old.purged, newest.previous
-        if previous is None:
-            previous = self._previous(listing[-1], more.position)
-            missing = (previous or GtidSet()) - executed
-            executed, purged = executed | missing, purged | missing
-        self.logs[-1] = StoredLog(newest.timeline, newest.name, more.position, previous)
-        executed = executed.add_runs(more.gtids)
-        self._announce(replace(old, position=more.position, executed=executed, purged=purged))
-
-    def _listing(self) -> list[Path]:
-        return [timeline.path / name for timeline in self._folder.timelines() for name in timeline.binlogs()]
-
-    @staticmethod
-    def _size(path: Path) -> int:
-        with explained("read", path):
-            return path.stat().st_size
-
-    def update(self, publication: Publication) -> None:
-        """The receiver published more."""
-        if not publication.file:
-            return
-        newest = self.logs[-1] if self.logs else None
-        if newest is None or (newest.timeline, newest.name) != (publication.timeline, publication.file):
-            self._add_up_to(publication)
-        else:
-            previous = newest.previous
-            if previous is None:
-                previous = self._previous(self._paths[-1], publication.position)
-            self.logs[-1] = StoredLog(newest.timeline, newest.name, publication.position, previous)
-        self._announce(publication)
+    # --- what is there ---
 
     def path(self, index: int) -> Path:
         """Where the file with that index lies."""
-        return self._paths[index]
+        log = self.logs[index]
+        return self._timelines[log.timeline].path / log.name
+
+    def claims(self, index: int) -> GtidSet | None:
+        """The PREVIOUS_GTIDS of the file with that index; None when it has none (yet). From any thread."""
+        if index < len(self.logs) - 1:
+            return self._read_previous(self.path(index))
+        return read_previous(self.path(index), self.logs[index].size)
+
+    def marks(self, index: int) -> Iterator[Mark]:
+        """The marks of the file with that index, read while they are asked for. From any thread."""
+        path = self.path(index)
+        found = read_marks(path)
+        first = next(found, None)
+        if first is not None:
+            return chain((first,), found)
+        walked, marks = self._walked
+        return iter(marks if walked == path else ())
+
+    def lag_bytes(self, index: int, position: int) -> int:
+        """Published bytes behind a position of the file with that index."""
+        return max(self._before[-1] + self.logs[-1].size - self._before[index] - position, 0)
 
     async def wait(self, seen: Publication, timeout: float | None) -> bool:
         """Until there is a publication other than ``seen``; False when ``timeout`` seconds went by."""
@@ -106,53 +113,128 @@ class Catalog:
             return False
         return True
 
-    def _announce(self, publication: Publication) -> None:
-        self.publication = publication
-        self._changed.set()
-        self._changed = asyncio.Event()
+    # --- with a receiver ---
 
-    def _add_up_to(self, publication: Publication) -> None:
-        """Read the files that were finished meanwhile, and the new newest one."""
-        logs, paths = list(self.logs), list(self._paths)
-        last = logs.pop() if logs else None
-        if last is not None:
-            paths.pop()
+    def update(self, publication: Publication) -> None:
+        """The receiver published more."""
+        if not publication.file:
+            return
+        newest = self.logs[-1] if self.logs else None
+        if newest is None or (newest.timeline, newest.name) != (publication.timeline, publication.file):
+            if not self._go_on_to(publication):
+                self._list_up_to(publication)
+            self._look_at_newest()
+        else:
+            self.logs[-1] = StoredLog(newest.timeline, newest.name, publication.position)
+        self._announce(publication)
+
+    def _go_on_to(self, publication: Publication) -> bool:
+        """Add the files that follow the newest by number, up to the published one; False when they are not there."""
+        newest = self.logs[-1] if self.logs else None
+        if newest is None or newest.timeline != publication.timeline:
+            return False
+        base, number = binlog_base(newest.name), binlog_number(newest.name)
+        behind = [f"{base}.{number:06d}" for number in range(number + 1, binlog_number(publication.file))]
+        folder = self._timelines[newest.timeline].path
+        try:
+            sizes = [(name, (folder / name).stat().st_size) for name in (newest.name, *behind, publication.file)]
+        except FileNotFoundError:
+            return False
+        self.logs.pop()
+        for name, size in sizes[:-1]:
+            self.logs.append(StoredLog(newest.timeline, name, size))
+            self._before.append(self._before[-1] + size)
+        self.logs.append(StoredLog(newest.timeline, publication.file, publication.position))
+        return True
+
+    def _list_up_to(self, publication: Publication) -> None:
+        """List the files from the newest timeline that is known, up to the published one."""
+        begin = self.logs[-1].timeline if self.logs else 0
+        timelines = dict(self._timelines)
+        logs = [log for log in self.logs if log.timeline < begin]
         for timeline in self._folder.timelines():
-            if last is not None and timeline.number < last.timeline:
+            if timeline.number < begin:
                 continue
+            timelines[timeline.number] = timeline
             for name in timeline.binlogs():
-                known = last is not None and timeline.number == last.timeline
-                if known and last is not None and binlog_number(name) < binlog_number(last.name):
-                    continue
-                path = timeline.path / name
                 if (timeline.number, name) == (publication.timeline, publication.file):
-                    position = publication.position
-                    logs.append(StoredLog(timeline.number, name, position, self._previous(path, position)))
-                    paths.append(path)
-                    self.logs, self._paths = logs, paths
-                    self._look_at_newest()
+                    logs.append(StoredLog(timeline.number, name, publication.position))
+                    self._replace(timelines, logs)
                     return
-                file = read_file(timeline, name, finished=True)
-                logs.append(StoredLog(timeline.number, name, file.size, file.summary.previous))
-                paths.append(path)
+                logs.append(StoredLog(timeline.number, name, _size(timeline.path / name)))
         raise StoreDamaged(
             f"the receiver published {publication.file}, which is not in {self._folder.binlogs}",
             hint="nothing but binlogd may move files in the data folder; restart `binlogd serve`",
         )
 
-    def lag_bytes(self, index: int, position: int) -> int:
-        """Published bytes behind a position of the file with that index."""
-        return max(sum(log.size for log in self.logs[index:]) - position, 0)
+    # --- without a receiver ---
+
+    def read(self) -> None:
+        """What is on disk, up to the last whole transaction, made durable first."""
+        self._take(_read(self._folder))
+
+    async def read_on(self) -> None:
+        """What is on disk beyond what is known; looks at nothing when nothing grew.
+
+        Only the newest file is walked, from where it was published; when there are more files all is read.
+        """
+        if self._has_more_files():
+            known = self.publication
+            found = await asyncio.to_thread(_read, self._folder)
+            if self.publication is known:
+                self._take(found)
+        if not self.logs:
+            return
+        newest, old, path = self.logs[-1], self.publication, self.path(-1)
+        if _size(path) == self._looked_at:
+            return
+        self._looked_at = _size(path)
+        more = await asyncio.to_thread(read_further, path, newest.size)
+        if more is None or self.publication is not old:
+            return
+        executed, purged = old.executed, old.purged
+        if read_previous(path, newest.size) is None:
+            missing = (read_previous(path, more.position) or GtidSet()) - executed
+            executed, purged = executed | missing, purged | missing
+        self.logs[-1] = StoredLog(newest.timeline, newest.name, more.position)
+        executed = executed.add_runs(more.gtids)
+        self._announce(replace(old, position=more.position, executed=executed, purged=purged))
+
+    def _has_more_files(self) -> bool:
+        """Whether there is a file behind the newest, or a timeline."""
+        timelines = self._folder.timelines()
+        if not timelines:
+            return False
+        newest = self.logs[-1] if self.logs else None
+        if newest is None or timelines[-1].number != newest.timeline:
+            return bool(timelines[-1].binlogs()) or (newest is None and any(each.binlogs() for each in timelines))
+        following = f"{binlog_base(newest.name)}.{binlog_number(newest.name) + 1:06d}"
+        return (timelines[-1].path / following).exists()
+
+    def _take(self, found: _Found) -> None:
+        self._replace(found.timelines, found.logs)
+        if self.logs:
+            self._walked = self.path(-1), found.marks
+            self._looked_at = 0
+            self._look_at_newest()
+        self._announce(found.publication)
+
+    # --- both ---
+
+    def _replace(self, timelines: dict[int, Timeline], logs: list[StoredLog]) -> None:
+        self._timelines, self.logs = timelines, logs
+        self._before = list(accumulate((log.size for log in logs[:-1]), initial=0))
+
+    def _announce(self, publication: Publication) -> None:
+        self.publication = publication
+        self._changed.set()
+        self._changed = asyncio.Event()
 
     def _look_at_newest(self) -> None:
-        if self._paths:
-            self.source = load(self._paths[-1].parent)
-            head = self._head(self._paths[-1], self.logs[-1].size)
-            self.checksum = "CRC32" if head and head.algorithm is ChecksumAlgorithm.CRC32 else "NONE"
-
-    def _previous(self, path: Path, end: int) -> GtidSet | None:
-        head = self._head(path, end)
-        return head.previous if head else None
+        path = self.path(-1)
+        self.source = load(path.parent)
+        head = self._head(path, self.logs[-1].size)
+        self.checksum = "CRC32" if head and head.algorithm is ChecksumAlgorithm.CRC32 else "NONE"
 
     @staticmethod
     def _head(path: Path, end: int) -> Head | None:
@@ -164,3 +246,8 @@ class Catalog:
                 raise StoreDamaged(f"{path}: {bad.message}") from bad
             finally:
                 os.close(descriptor)
+
+
+def _size(path: Path) -> int:
+    with explained("read", path):
+        return path.stat().st_size

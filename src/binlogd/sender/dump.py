@@ -26,8 +26,7 @@ from binlogd.binlog.events import (
 )
 from binlogd.binlog.framing import Outlet, room_for
 from binlogd.binlog.gtid import GtidSet
-from binlogd.binlog.gtid_events import GtidEvent
-from binlogd.binlog.header import ChecksumAlgorithm, EventType, Header
+from binlogd.binlog.header import ChecksumAlgorithm
 from binlogd.binlog.walk import HEADER_LENGTH, MAX_EVENT
 from binlogd.errors import EventError, StoreError
 from binlogd.logs import get_logger
@@ -37,11 +36,12 @@ from binlogd.sender.plan import FIRST_POSITION, refuse, start_by_gtid, start_by_
 from binlogd.store.disk import explained
 from binlogd.store.publication import Publication
 from binlogd.store.reader import Head, read_head
+from binlogd.store.seek import leap, read_gtid
 
 BLOCK = 256 * 1024  # bytes read at a time: with its framed copy about half a MiB for each replica
 SEND_TIMEOUT = 60.0  # seconds a client may take to take a block, as MySQL's net_write_timeout
 V1_HEARTBEAT_LIMIT = 2**32  # its position stands in the header's four bytes
-LONGEST_GTID_EVENT = 1024  # bytes, with every optional field of 9.7 and room for more
+LONGEST_PREVIOUS = 8 * 1024 * 1024  # bytes of PREVIOUS_GTIDS sent in one piece, half a packet: 500,000 intervals
 
 log = get_logger(__name__)
 
@@ -112,7 +112,7 @@ class Dump:
     async def run(self) -> None:
         """Send; returns at the end of what is published when the client does not want to wait."""
         try:
-            self._index, position = self._choose()
+            self._index, position = await self._choose()
             while True:
                 await self._begin_file(position)
                 await self._rest_of_file()
@@ -122,15 +122,16 @@ class Dump:
                 position = FIRST_POSITION
         except (EventError, StoreError) as bad:
             log.error("a stored file cannot be served", file=self._name, error=bad.message, hint=bad.hint)
-            raise refuse(f"{self._name}: {bad.message}") from bad
+            raise refuse(f"{self._name}: {bad.message}".removeprefix(": ")) from bad
         finally:
             self._close()
 
-    def _choose(self) -> tuple[int, int]:
+    async def _choose(self) -> tuple[int, int]:
         request, catalog = self._request, self._catalog
         if request.auto_position:
             assert request.has is not None
-            return start_by_gtid(catalog.logs, request.has, catalog.publication.purged), FIRST_POSITION
+            logs, purged = tuple(catalog.logs), catalog.publication.purged
+            return await asyncio.to_thread(start_by_gtid, logs, catalog.claims, request.has, purged), FIRST_POSITION
         return start_by_position(catalog.logs, request.file, request.position), request.position
 
     async def _begin_file(self, position: int) -> None:
@@ -148,11 +149,12 @@ class Dump:
         if position > FIRST_POSITION:
             self._check_boundary(head, position, stored.size)
         described = head.format
+        has_first = self._has_first(head, stored.size)
         if self._request.has is None:
             if position > FIRST_POSITION:
                 described = for_position_start(head.format)
         elif self._clears_created is None:
-            self._clears_created = self._request.auto_position and self._has_first(head, stored.size)
+            self._clears_created = self._request.auto_position and has_first
         if self._clears_created:
             described = with_created_zero(head.format)
         outlet = self._outlet
@@ -161,6 +163,27 @@ class Dump:
         self._algorithm = head.algorithm
         outlet.checksum = head.algorithm.length
         outlet.position = max(position, FIRST_POSITION + len(head.format))
+        if has_first and position <= FIRST_POSITION:
+            await self._leap(head, stored.size)
+
+    async def _leap(self, head: Head, size: int) -> None:
+        """Go on behind what the client has of the file's beginning, which is not read: as if it had been left out."""
+        outlet, has = self._outlet, self._request.has
+        length = head.events - outlet.position
+        if has is None or length > LONGEST_PREVIOUS:
+            return
+        catalog, path = self._catalog, self._catalog.path(self._index)
+        marks, checksum_length = catalog.marks(self._index), head.algorithm.length
+        offset = await asyncio.to_thread(
+            leap, path, marks, events=head.events, end=size, has=has, checksum_length=checksum_length
+        )
+        if offset is None:
+            return
+        with explained("read", path):
+            previous = os.pread(self._descriptor, length, outlet.position)
+        if previous:
+            await self._send(outlet.packet(previous))
+        outlet.position = outlet.skipped_to = offset
 
     async def _rest_of_file(self) -> None:
         """The file's events; for the newest file, waiting for more until it is not the newest."""
@@ -238,15 +261,9 @@ class Dump:
 
     def _has_first(self, head: Head, size: int) -> bool:
         """Whether the client has the first transaction of the file (then its temporary tables are to stay)."""
-        raw = os.pread(self._descriptor, max(min(LONGEST_GTID_EVENT, size - head.events), 0), head.events)
-        if len(raw) < HEADER_LENGTH or Header.decode(raw).type not in (
-            EventType.GTID,
-            EventType.GTID_TAGGED,
-        ):
-            return False
-        event = GtidEvent.decode(raw[: Header.decode(raw).length], head.algorithm.length)
-        assert self._request.has is not None
-        return self._request.has.contains(event.sid, event.tag, event.gno)
+        has = self._request.has
+        event = read_gtid(self._descriptor, head.events, size, head.algorithm.length) if has is not None else None
+        return has is not None and event is not None and has.contains(event.sid, event.tag, event.gno)
 
     def _check_boundary(self, head: Head, position: int, size: int) -> None:
         """Refuse a position at which no event begins."""

@@ -7,11 +7,14 @@ helped and must hear so at once, with MySQL's words (ERR 1236), because DBAs and
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 from binlogd.binlog.gtid import GtidSet
 from binlogd.errors import Refusal
+from binlogd.store.seek import Claims, newest_built_on
 
 FATAL_READING_BINLOG = 1236  # ER_SOURCE_FATAL_ERROR_READING_BINLOG: a replica that hears it stops for good
 FIRST_POSITION = 4
@@ -19,12 +22,11 @@ FIRST_POSITION = 4
 
 @dataclass(frozen=True, slots=True)
 class StoredLog:
-    """One file as the sender may show it: ``size`` is published bytes; ``previous`` None when not yet there."""
+    """One file as the sender may show it: ``size`` is published bytes."""
 
     timeline: int
     name: str
     size: int
-    previous: GtidSet | None
 
 
 def refuse(text: str) -> Refusal:
@@ -50,8 +52,11 @@ def start_by_position(logs: Sequence[StoredLog], name: str, position: int) -> in
     return found
 
 
-def start_by_gtid(logs: Sequence[StoredLog], has: GtidSet, purged: GtidSet) -> int:
-    """The index of the file to begin with for a replica that has ``has``."""
+def start_by_gtid(logs: Sequence[StoredLog], claims: Claims, has: GtidSet, purged: GtidSet) -> int:
+    """The index of the file to begin with for a replica that has ``has``.
+
+    ``claims`` gives the PREVIOUS_GTIDS of the file with an index, and is asked of a few.
+    """
     missing = purged - has
     if missing:
         raise refuse(
@@ -62,8 +67,11 @@ def start_by_gtid(logs: Sequence[StoredLog], has: GtidSet, purged: GtidSet) -> i
         )
     if not logs:
         raise refuse("Could not find first log file name in binary log index file")
-    for index in range(len(logs) - 1, -1, -1):
-        previous = logs[index].previous
-        if previous is not None and previous <= has:
+    end = len(logs)
+    while end:
+        begin = bisect_left(logs, logs[end - 1].timeline, hi=end, key=attrgetter("timeline"))
+        index = newest_built_on(claims, begin, end, has)
+        if index is not None:
             return index
+        end = begin
     return 0  # what the oldest file builds on was purged, and the replica has it

@@ -3,7 +3,8 @@
 After a stop, a kill or a power loss the newest file may end in the middle of a transaction, or, behind what was
 synced, in anything at all. Everything up to the end of its last whole transaction stays and is synced; what is behind
 is dropped and will be fetched again from the source, which still has it: it was never acknowledged as a transaction.
-Unfinished files under temporary names go; a missing or stale .idx or .index is made again.
+Unfinished files under temporary names go, gathered marks (index.py) among them; a missing or stale .idx or .index is
+made again.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ from pathlib import Path
 
 from binlogd.errors import EventError, StoreDamaged
 from binlogd.store.disk import Disk, explained
-from binlogd.store.index import read_summary, write_file_list, write_index
+from binlogd.store.index import encode_marks, read_summary, write_file_list, write_index
 from binlogd.store.layout import DataFolder, Timeline
 from binlogd.store.publication import Publication
-from binlogd.store.reader import BLOCK, FIRST_EVENT, Contents, Progress, StoredFile, publication_of, read_contents
+from binlogd.store.reader import BLOCK, FIRST_EVENT, Contents, Holdings, Progress, StoredFile, read_contents
 from binlogd.store.writer import Writer
 
 TORN_LIMIT = 80 * 1024 * 1024  # bytes: the receiver syncs every 64 MiB, and has a few more in its buffers
@@ -49,21 +50,22 @@ def recover(folder: DataFolder, disk: Disk, progress: Progress | None = None) ->
         for path in timeline.temporaries():
             with explained("remove", path):
                 disk.remove(path)
-    files: list[StoredFile] = []
+    holdings = Holdings()
     tail: Contents | None = None
     dropped, reason = 0, ""
-    listing = [(timeline, name) for timeline in timelines for name in timeline.binlogs()]
+    names = {timeline: timeline.binlogs() for timeline in timelines}
+    listing = [(timeline, name) for timeline in timelines for name in names[timeline]]
     for number, (timeline, name) in enumerate(listing, 1):
         if number == len(listing):
             contents, dropped, reason = _recover_tail(timeline, name, disk, progress)
             size = contents.walk.transaction_end
-            files.append(StoredFile(timeline, name, size, contents.summary(name, size), False))
+            holdings.add(StoredFile(timeline, name, size, contents.summary(name, size), False))
             tail = contents if timeline is timelines[-1] else None  # else the newest timeline has no file yet
         else:
-            files.append(_finished(timeline, name, disk, progress))
+            holdings.add(_finished(timeline, name, disk, progress))
     for timeline in timelines:
-        write_file_list(disk, timeline)
-    return Recovered(publication_of(files), timelines[-1] if timelines else None, tail, dropped, reason)
+        write_file_list(disk, timeline, names[timeline])
+    return Recovered(holdings.publication(), timelines[-1] if timelines else None, tail, dropped, reason)
 
 
 def _recover_tail(timeline: Timeline, name: str, disk: Disk, progress: Progress | None) -> tuple[Contents, int, str]:
@@ -139,5 +141,5 @@ def _finished(timeline: Timeline, name: str, disk: Disk, progress: Progress | No
             )
         summary = contents.summary(name, size)
         with explained("write the index of", path):
-            write_index(disk, timeline.path, summary, contents.walk.marks)
+            write_index(disk, timeline.path, summary, encode_marks(contents.walk.marks))
     return StoredFile(timeline, name, size, summary, True)

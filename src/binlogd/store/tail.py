@@ -11,10 +11,10 @@ from __future__ import annotations
 from binlogd.binlog.events import FormatDescription, for_position_start
 from binlogd.binlog.gtid import GtidSet
 from binlogd.binlog.header import ChecksumAlgorithm
-from binlogd.binlog.walk import GtidRun, Mark, Walk
+from binlogd.binlog.walk import GtidRun, Walk
 from binlogd.errors import SourceRefused
 from binlogd.store.disk import Disk
-from binlogd.store.index import Summary
+from binlogd.store.index import Summary, fingerprint
 from binlogd.store.layout import Timeline, binlog_base, binlog_number
 from binlogd.store.publication import Publication
 from binlogd.store.reader import FIRST_EVENT, Contents
@@ -42,12 +42,11 @@ class Tail:
         self._algorithm = ChecksumAlgorithm.OFF
         self._server_version = ""
         self._format = b""
-        self._previous: GtidSet | None = None
+        self._claimed: int | None = None  # the fingerprint of PREVIOUS_GTIDS, once they are known
         self._head_end = 0  # behind FORMAT_DESCRIPTION; PREVIOUS_GTIDS is looked for once more is there
         self._head_read = False
         self._added = GtidSet()  # to the file, but for what is in _runs
         self._runs: list[GtidRun] = []  # put into it many at a time, for few ask
-        self._marks: list[Mark] = []
         self._earlier = 0  # transactions in files finished since we began
         self._found = 0  # transactions that were in the file when we began
         if contents is not None:
@@ -57,7 +56,7 @@ class Tail:
             self._algorithm = contents.head.algorithm
             self._server_version = contents.head.server_version
             self._format = contents.head.format
-            self._previous = contents.head.previous
+            self._claimed = contents.head.claimed
             self._head_end = FIRST_EVENT + len(contents.head.format)
             self._head_read = self.walk.position > self._head_end
             self._added = contents.added
@@ -126,9 +125,9 @@ class Tail:
         self._algorithm = described.algorithm
         self._server_version = described.server_version
         self._format = event
-        self._previous, self._head_read = None, False
+        self._claimed, self._head_read = None, False
         self._head_end = walk.position
-        self._added, self._runs, self._marks = GtidSet(), [], []
+        self._added, self._runs = GtidSet(), []
         return walk
 
     def append(self, data: memoryview) -> None:
@@ -175,13 +174,12 @@ class Tail:
                 size=walk.position,
                 first_time=walk.first_time,
                 last_time=walk.last_time,
-                previous=self._previous,
+                claimed=self._claimed,
                 added=self._added,
                 transactions=walk.transactions,
                 checksum=self._algorithm,
                 server_version=self._server_version,
-            ),
-            self._marks,
+            )
         )
         self._earlier += walk.transactions
         self.walk = None
@@ -207,10 +205,11 @@ class Tail:
         executed, purged = old.executed, old.purged
         if not self._head_read and walk.transaction_end > self._head_end:
             self._head_read = True
-            self._previous = self._writer.read_previous()
-            if self._previous is not None and not self._previous <= executed:
-                purged |= self._previous - executed
-                executed |= self._previous
+            previous = self._writer.read_previous()
+            if previous is not None:
+                self._claimed = fingerprint(previous)
+                purged |= previous - executed
+                executed |= previous
         runs = walk.take_gtids()
         if runs:
             self._runs += runs
@@ -243,5 +242,5 @@ class Tail:
 
     def _take_marks(self) -> None:
         if self.walk is not None and self.walk.marks:
-            self._marks += self.walk.marks
+            self._writer.mark(self.walk.marks)
             self.walk.marks = []

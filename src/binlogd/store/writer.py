@@ -6,16 +6,18 @@ true after each:
     start(name, format)   a file appears under its final name with magic and FORMAT_DESCRIPTION in it, all durable,
                           and is listed in the .index; the one before it was finished
     append(bytes)         written, not durable
+    mark(marks)           beside the file, for readers that seek in it: never durable, and nothing relies on it
     sync()                everything appended is durable
     begin_sync()          what was appended so far is on its way to be durable, while more may be appended …
     end_sync()            … and now it is
-    finish()              synced, and its .idx written
+    finish()              synced, and its .idx written, with the marks in it
     cut(position)         nothing behind ``position`` is left, durably: what is fetched again goes there
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -25,7 +27,15 @@ from binlogd.binlog.walk import Mark
 from binlogd.errors import StoreDamaged, StoreUnreadable
 from binlogd.store.background import BackgroundSync
 from binlogd.store.disk import Disk, explained, unusable
-from binlogd.store.index import Summary, index_path, write_file_list, write_index
+from binlogd.store.index import (
+    Summary,
+    add_to_file_list,
+    encode_marks,
+    index_path,
+    marks_head,
+    marks_path,
+    write_index,
+)
 from binlogd.store.layout import Timeline
 from binlogd.store.reader import read_head
 
@@ -38,6 +48,7 @@ class Writer:
         self._timeline = timeline
         self._durable = durable
         self._descriptor = -1
+        self._marks = -1  # the descriptor of what `mark` writes to, from the first mark on
         self._dirty = False
         self.name = ""
         self.size = 0  # bytes appended so far
@@ -79,7 +90,7 @@ class Writer:
         self.name = name
         self.size = self._synced = len(content)
         self._dirty = False
-        write_file_list(self._disk, self._timeline)
+        add_to_file_list(self._disk, self._timeline, name)
 
     def append(self, data: memoryview) -> None:
         """Write behind what is there."""
@@ -151,15 +162,33 @@ class Writer:
                 self._dirty = False
             self._synced = position
 
-    def finish(self, summary: Summary, marks: list[Mark]) -> None:
+    def mark(self, marks: Iterable[Mark]) -> None:
+        """Put marks beside the file; the first time all that it has so far."""
+        path = marks_path(self.path)
+        with explained("write", path):
+            if self._marks < 0:
+                self._marks = self._disk.create(path)
+                self._disk.write(self._marks, marks_head(self.name))
+            self._disk.write(self._marks, encode_marks(marks))
+
+    def finish(self, summary: Summary) -> None:
         """The source has gone on to another file: this one never changes again."""
         self.end_sync()
         with explained("sync", self.path):
             self._disk.sync(self._descriptor)
         self._dirty = False
         with explained("write", index_path(self.path)):
-            write_index(self._disk, self._timeline.path, summary, marks)
+            write_index(self._disk, self._timeline.path, summary, self._read_marks())
+        if self._marks >= 0:
+            with explained("remove", marks_path(self.path)):
+                self._disk.remove(marks_path(self.path))
         self.close()
+
+    def _read_marks(self) -> bytes:
+        if self._marks < 0:
+            return b""
+        head = len(marks_head(self.name))
+        return os.pread(self._marks, os.fstat(self._marks).st_size - head, head)
 
     def read_previous(self) -> GtidSet | None:
         """The PREVIOUS_GTIDS that the file begins with; None when it has none."""
@@ -173,3 +202,6 @@ class Writer:
         if self._descriptor >= 0:
             self._disk.close(self._descriptor)
             self._descriptor = -1
+        if self._marks >= 0:
+            self._disk.close(self._marks)
+            self._marks = -1
