@@ -12,6 +12,7 @@ from pathlib import Path
 
 from binlogd.binlog.gtid import GtidSet
 from binlogd.binlog.header import EventType, Header
+from binlogd.sender.blocks import Blocks
 from binlogd.sender.catalog import Catalog
 from binlogd.sender.channel import Channel
 from binlogd.sender.dump import Dump, DumpRequest
@@ -116,7 +117,14 @@ class Pair:
 
 
 def make_dump(catalog: Catalog, asked: DumpRequest, pair: Pair, *, sequence: int = 1) -> Dump:
-    return Dump(channel=pair.channel, catalog=catalog, request=asked, server_id=SERVER_ID, sequence=sequence)
+    return Dump(
+        channel=pair.channel,
+        catalog=catalog,
+        blocks=Blocks(),
+        request=asked,
+        server_id=SERVER_ID,
+        sequence=sequence,
+    )
 
 
 def all_events(catalog: Catalog, asked: DumpRequest) -> list[bytes]:

@@ -482,20 +482,21 @@ def test_what_is_published_while_the_end_of_the_file_is_told_is_not_missed(tmp_p
     async def body() -> None:
         with Pair() as pair:
             dump = make_dump(catalog, request(has=f"{UUID_A}:1", blocking=True), pair)
-            send = pair.channel.send
+            put = pair.channel.put
             done = False
 
-            async def slow(data: bytes | memoryview, timeout: float) -> None:
+            def slow(data: bytes | memoryview) -> bool:
                 nonlocal done
-                await send(data, timeout)
+                gone = put(data)
                 if data[9] in (27, 41) and not done:
                     done = True
                     folder = make_store(tmp_path)
                     (newest(folder).path / FIRST).write_bytes(grown.data)
                     (newest(folder).path / SECOND).write_bytes(following.data)
                     catalog.update(publication_of(read_store(folder)))
+                return gone
 
-            pair.channel.send = slow  # type: ignore[method-assign]
+            pair.channel.put = slow  # type: ignore[method-assign]
 
             async def talk() -> None:
                 heard = await pair.client.events(4)

@@ -5,8 +5,9 @@ its events; by GTID, without the transactions the replica has, and a heartbeat t
 the next event and at the end of the newest file. At the live tail the dump waits for publications; a heartbeat goes out
 whenever nothing else did for the replica's period.
 
-A dump reads files below the published position only. It holds one block and its framed copy, whatever the
-transactions.
+A dump reads files below the published position only. What it holds is at most one block's packets, whatever the
+transactions. While the client keeps up, block after block goes out without a task switch, until the dump's turn is
+over.
 """
 
 from __future__ import annotations
@@ -24,12 +25,13 @@ from binlogd.binlog.events import (
     heartbeat_v2,
     with_created_zero,
 )
-from binlogd.binlog.framing import Outlet, room_for
+from binlogd.binlog.framing import Outlet
 from binlogd.binlog.gtid import GtidSet
 from binlogd.binlog.header import ChecksumAlgorithm
 from binlogd.binlog.walk import HEADER_LENGTH, MAX_EVENT
 from binlogd.errors import EventError, StoreError
 from binlogd.logs import get_logger
+from binlogd.sender.blocks import BLOCK, Blocks, fetch
 from binlogd.sender.catalog import Catalog
 from binlogd.sender.channel import Channel
 from binlogd.sender.plan import FIRST_POSITION, refuse, start_by_gtid, start_by_position
@@ -38,7 +40,6 @@ from binlogd.store.publication import Publication
 from binlogd.store.reader import Head, read_head
 from binlogd.store.seek import leap, read_gtid
 
-BLOCK = 256 * 1024  # bytes read at a time: with its framed copy about half a MiB for each replica
 SEND_TIMEOUT = 60.0  # seconds a client may take to take a block, as MySQL's net_write_timeout
 V1_HEARTBEAT_LIMIT = 2**32  # its position stands in the header's four bytes
 LONGEST_PREVIOUS = 8 * 1024 * 1024  # bytes of PREVIOUS_GTIDS sent in one piece, half a packet: 500,000 intervals
@@ -67,10 +68,18 @@ class Dump:
     """Runs until the client has everything (non-blocking), is gone, or is refused."""
 
     def __init__(
-        self, *, channel: Channel, catalog: Catalog, request: DumpRequest, server_id: int, sequence: int
+        self,
+        *,
+        channel: Channel,
+        catalog: Catalog,
+        blocks: Blocks,
+        request: DumpRequest,
+        server_id: int,
+        sequence: int,
     ) -> None:
         self._channel = channel
         self._catalog = catalog
+        self._blocks = blocks
         self._request = request
         self._server_id = server_id
         has = request.has
@@ -78,13 +87,11 @@ class Dump:
         self._algorithm = (
             ChecksumAlgorithm.CRC32 if request.checksum == "CRC32" else ChecksumAlgorithm.OFF
         )  # of the next fake ROTATE
-        self._buffer = bytearray(BLOCK)
-        self._view = memoryview(self._buffer)
-        self._out = memoryview(bytearray(room_for(BLOCK)))
         self._index = 0
         self._name = ""
         self._descriptor = -1
         self._sent_at = time.monotonic()
+        self._turn_ends = 0.0
         self._clears_created: bool | None = None  # decided by the first file, as mysqld does, for all of them
         self._sending = False
         self.sent_bytes = 0
@@ -205,28 +212,42 @@ class Dump:
 
     async def _stretch(self, end: int) -> None:
         """Everything up to ``end``."""
-        outlet = self._outlet
-        while outlet.position < end:
-            size = self._read(min(BLOCK, end - outlet.position))
-            if not outlet.in_event:
-                self.last_event_time = int.from_bytes(self._buffer[:4], "little") or self.last_event_time
-            try:
-                go_on = outlet.frame(self._buffer, 0, size, self._out)
-            except EventError:
-                await self._send(self._out[: outlet.filled])
-                raise
-            if outlet.filled:
-                await self._send(self._out[: outlet.filled])
-            elif go_on and not outlet.consumed:
-                raise EventError(f"the event at {outlet.position} does not end before {end}")
-            if not go_on or (outlet.skipped_to and self._heartbeat_due() == 0):
-                await self._heartbeat(outlet.skipped_to)
-            await asyncio.sleep(0)  # other clients' turn: neither skipping nor a socket with room waits by itself
+        self._blocks.busy += 1
+        try:
+            while self._outlet.position < end:
+                await self._block(end)
+        finally:
+            self._blocks.busy -= 1
 
-    def _read(self, size: int) -> int:
-        """Bring the next ``size`` bytes of the file into the buffer; how many came."""
-        with explained("read", self._catalog.path(self._index)):
-            return os.preadv(self._descriptor, [self._view[:size]], self._outlet.position)
+    async def _block(self, end: int) -> None:
+        """The next block on the way to ``end``."""
+        outlet, blocks = self._outlet, self._blocks
+        size = min(BLOCK, end - outlet.position)
+        try:
+            if not blocks.read_cached(self._descriptor, size, outlet.position):
+                await asyncio.to_thread(fetch, self._descriptor, outlet.position)
+                size = blocks.read(self._descriptor, size, outlet.position)
+        except OSError:
+            with explained("read", self._catalog.path(self._index)):
+                raise
+        if not outlet.in_event:
+            self.last_event_time = int.from_bytes(blocks.block[:4], "little") or self.last_event_time
+        packets = blocks.take()
+        try:
+            go_on = outlet.frame(blocks.block, 0, size, packets)
+        except EventError:
+            await self._send(packets[: outlet.filled])
+            raise
+        if outlet.filled:
+            await self._send(packets[: outlet.filled])
+        elif go_on and not outlet.consumed:
+            raise EventError(f"the event at {outlet.position} does not end before {end}")
+        blocks.give(packets)
+        if not go_on or (outlet.skipped_to and self._heartbeat_due() == 0):
+            await self._heartbeat(outlet.skipped_to)
+        if time.monotonic() >= self._turn_ends:  # neither skipping nor a socket with room waits by itself
+            await asyncio.sleep(0)
+            self._turn_ends = time.monotonic() + blocks.turn()
 
     async def _wait(self, seen: Publication) -> None:
         """For a newer publication; a heartbeat whenever its time has come."""
@@ -254,10 +275,14 @@ class Dump:
 
     async def _send(self, data: bytes | memoryview) -> None:
         self._sending = True
-        await self._channel.send(data, SEND_TIMEOUT)
+        done = self._channel.put(data)
+        if not done:
+            await self._channel.drained(SEND_TIMEOUT)
         self._sending = False
         self.sent_bytes += len(data)
         self._sent_at = time.monotonic()
+        if not done:
+            self._turn_ends = self._sent_at + self._blocks.turn()
 
     def _has_first(self, head: Head, size: int) -> bool:
         """Whether the client has the first transaction of the file (then its temporary tables are to stay)."""

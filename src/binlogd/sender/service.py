@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from binlogd.errors import Refusal
+from binlogd.sender.blocks import Blocks
 from binlogd.sender.catalog import Catalog
 from binlogd.sender.dump import Dump
 from binlogd.sender.sql.backend import AttachedReplica, BinaryLog, BinaryLogStatus, Process
@@ -90,6 +91,7 @@ class Service:
         port: int,
     ) -> None:
         self.catalog = catalog
+        self.blocks = Blocks()
         self.identity = identity
         self.tls = tls
         self.rsa_key = rsa_key
