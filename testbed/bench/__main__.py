@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from testbed.bench import catch_up, machine, report, serving
+from testbed.bench import catch_up, commits, machine, report, serving
 from testbed.bench.samples import Outcome, Section
 from testbed.bench.stage import GIANT_FREE_GB, GIANT_MB, SIZES, Stage, say
 from testbed.mysqld import ServerFailed
@@ -20,6 +20,7 @@ from testbed.packages import Unavailable
 SECTIONS: tuple[Section, ...] = (
     catch_up.SECTION,
     serving.SECTION,
+    commits.SECTION,
 )
 SHARING = (catch_up.SECTION.name, serving.SECTION.name)
 """The sections that use the same filled sources."""
@@ -38,7 +39,7 @@ def run_section(section: Section, stage: Stage) -> Outcome:
             outcome.samples.append(sample)
     except Exception as error:
         # Anything: hours of other sections' figures are not to be lost with this one's.
-        outcome.error = f"{type(error).__name__}: {error}"
+        outcome.error = f"{type(error).__name__}: {error}".splitlines()[0]  # behind it are logs, with paths
         say(f"{section.name} failed:\n{traceback.format_exc()}")
     outcome.seconds = time.monotonic() - began
     say(f"{section.name} took {outcome.seconds:.0f} s")

@@ -31,10 +31,10 @@ from testbed.bench import loads, usage
 from testbed.bench.clients import Address
 from testbed.bench.readers import NullClients
 from testbed.bench.samples import MB, MIB, Column, Sample, Section, Sense, Target
-from testbed.bench.stage import Stage, check_build, check_identical, running, say, stored_bytes
+from testbed.bench.stage import DEFAULTS, Stage, check_build, check_identical, running, say, stored_bytes
 from testbed.binlogd import Binlogd, BinlogdFailed
 from testbed.cluster import REPLICATION_PASSWORD, REPLICATION_USER
-from testbed.mysqld import Option, Server, ServerFailed
+from testbed.mysqld import Server, ServerFailed
 
 NULL, MYSQLBINLOG, REPLICA = "null client", "mysqlbinlog --raw", "MySQL replica"
 COMPILED, PLAIN = "binlogd receive", "binlogd receive, plain Python"
@@ -42,9 +42,6 @@ COMPILED, PLAIN = "binlogd receive", "binlogd receive, plain Python"
 PATIENCE = 600.0  # seconds for one fetch
 LOOK_EVERY = 0.005  # seconds between two looks at a file's size
 ASK_EVERY = 0.02  # seconds between two SHOW REPLICA STATUS
-
-DEFAULTS: dict[str, Option] = dict.fromkeys(("sync_binlog", "innodb_flush_log_at_trx_commit", "innodb_doublewrite"))
-"""What the test bed sets for speed, left to MySQL's defaults."""
 
 Figures = dict[str, float]
 

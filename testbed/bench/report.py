@@ -68,7 +68,7 @@ def table(outcome: Outcome) -> str:
     section, medians = outcome.section, outcome.medians()
     lines = [f"## {section.title}", "", section.about, ""]
     if outcome.error:
-        lines += [f"**This section failed, and what follows is what came before:** {outcome.error.splitlines()[0]}", ""]
+        lines += [f"**This section failed, and what follows is what came before:** {outcome.error}", ""]
     if medians:
         shown = [column for column in section.columns if any(column.figure in figures for figures in medians.values())]
         lines += [

@@ -20,7 +20,7 @@ from testbed import distributions
 from testbed.binlogd import Binlogd
 from testbed.cluster import Cluster
 from testbed.demo import hide_own_configuration
-from testbed.mysqld import Server, ServerFailed
+from testbed.mysqld import Option, Server, ServerFailed
 
 GB = 1_000_000_000
 
@@ -77,8 +77,11 @@ SIZES: Mapping[str, Sizes] = {
         free_gb=1,
     ),
 }
-GIANT_MB = 10_737
+GIANT_MB = 10_737  # 10 GiB
 GIANT_FREE_GB = 60
+
+DEFAULTS: dict[str, Option] = dict.fromkeys(("sync_binlog", "innodb_flush_log_at_trx_commit", "innodb_doublewrite"))
+"""What the test bed sets for speed, left to MySQL's defaults."""
 
 
 def say(text: str) -> None:
