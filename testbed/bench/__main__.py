@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from testbed.bench import catch_up, commits, machine, report, serving
+from testbed.bench import catch_up, commits, fanout, machine, memory, report, seeks, serving
 from testbed.bench.samples import Outcome, Section
 from testbed.bench.stage import GIANT_FREE_GB, GIANT_MB, SIZES, Stage, say
 from testbed.mysqld import ServerFailed
@@ -21,6 +21,9 @@ SECTIONS: tuple[Section, ...] = (
     catch_up.SECTION,
     serving.SECTION,
     commits.SECTION,
+    seeks.SECTION,
+    memory.SECTION,
+    fanout.SECTION,
 )
 SHARING = (catch_up.SECTION.name, serving.SECTION.name)
 """The sections that use the same filled sources."""

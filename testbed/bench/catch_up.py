@@ -171,9 +171,7 @@ def until_published(receiver: Binlogd, source: Server) -> None:
             raise BinlogdFailed(f"binlogd has not received {last.name}:\n{receiver.log_tail()}")
         time.sleep(LOOK_EVERY)
         place = place or next((path / last.name for path in receiver.data.glob("binlogs/0*")), None)
-    with reachable(receiver.data / RECEIVER) as path, socket.socket(socket.AF_UNIX) as link:
-        link.settimeout(PATIENCE)
-        link.connect(path)
+    with _connected(receiver, deadline) as link:
         link.sendall(b'{"ask": "publications"}\n')
         with link.makefile("rb") as lines:
             for line in lines:
@@ -183,12 +181,34 @@ def until_published(receiver: Binlogd, source: Server) -> None:
     raise BinlogdFailed(f"binlogd ended before all was published:\n{receiver.log_tail()}")
 
 
-def logged_at(binlogd: Binlogd, event: str) -> float:
-    """When the newest line ``event`` was logged, seconds since the epoch."""
-    for line in reversed(binlogd.log.splitlines()):
-        if line.startswith("{") and (entry := json.loads(line))["event"] == event:
-            return datetime.fromisoformat(entry["timestamp"]).timestamp()
-    raise BinlogdFailed(f"binlogd logged no line {event!r}:\n{binlogd.log_tail()}")
+def _connected(receiver: Binlogd, deadline: float) -> socket.socket:
+    """A connection to its socket, which is there a moment after it has started."""
+    while True:
+        link = socket.socket(socket.AF_UNIX)
+        link.settimeout(PATIENCE)
+        try:
+            with reachable(receiver.data / RECEIVER) as path:
+                link.connect(path)
+            return link
+        except (FileNotFoundError, ConnectionRefusedError):
+            link.close()
+            if not receiver.is_running or time.monotonic() > deadline:
+                raise BinlogdFailed(f"binlogd receive answers nobody:\n{receiver.log_tail()}") from None
+        time.sleep(LOOK_EVERY)
+
+
+def logged_at(binlogd: Binlogd, event: str, *, since: float = 0.0) -> float:
+    """When the newest line ``event`` was logged; waits for one from ``since`` on. Both seconds since the epoch."""
+
+    def found() -> float | None:
+        for line in reversed(binlogd.log.splitlines()):
+            if line.startswith("{") and (entry := json.loads(line))["event"] == event:
+                at = datetime.fromisoformat(entry["timestamp"]).timestamp()
+                return at if at >= since else None
+        return None
+
+    at: float = binlogd.wait_until(found, f"line {event!r} in its log")
+    return at
 
 
 def address_of(server: Server | Binlogd, *, tls: bool = False) -> Address:

@@ -157,6 +157,6 @@ def _unverified() -> ssl.SSLContext:
     return context
 
 
-def linger_not(link: socket.socket) -> None:
+def reset_on_close(link: socket.socket) -> None:
     """Have ``close`` reset the connection, so that a server in mid-dump notices at once."""
     link.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

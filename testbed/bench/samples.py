@@ -90,7 +90,7 @@ class Column:
     def text(self, medians: Medians, row: str, who: str) -> str:
         """The cell; empty where there is no such figure."""
         value = medians[row, who].get(self.figure)
-        if value is None:
+        if value is None or (not value and self.figure.startswith("peak_")):  # it ended before anybody looked
             return ""
         if self.per:
             amount = medians[row, who].get(self.per)
