@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from testbed.bench import catch_up, commits, fanout, machine, memory, report, seeks, serving
+from testbed.bench import catch_up, commits, fanout, machine, memory, plots, report, seeks, serving
 from testbed.bench.samples import Outcome, Section
 from testbed.bench.stage import GIANT_FREE_GB, GIANT_MB, SIZES, Stage, say
 from testbed.mysqld import ServerFailed
@@ -85,13 +85,15 @@ def main(
             for number, section in enumerate(chosen):
                 outcomes.append(run_section(section, stage))
                 report.write(out, about, sizes, outcomes)  # what is there is kept, whatever comes
+                if plots.available():
+                    plots.draw(out, outcomes[-1:])
                 if not any(later.name in SHARING for later in chosen[number + 1 :]):
                     stage.release_sources()
     except (ServerFailed, Unavailable) as error:
         print(f"bench: {error}", file=sys.stderr)
         sys.exit(EXIT_FAILED)
     print(report.markdown(about, sizes, outcomes))
-    say(f"results are in {out}/")
+    say(f"results are in {out}/" if plots.available() else f"results are in {out}/; plots need the extra 'bench'")
     if any(outcome.error for outcome in outcomes):
         sys.exit(EXIT_FAILED)
 
