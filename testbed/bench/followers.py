@@ -24,7 +24,7 @@ import time
 from array import array
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TextIO
 
 from binlogd.binlog.gtid import GtidSet
 from testbed.bench.clients import Address, Client, reset_on_close
@@ -39,7 +39,7 @@ HEARTBEAT = 30.0  # seconds, a MySQL replica's default
 FINE = 1e-4  # seconds: the histogram of all
 FINE_BINS = 100_000  # up to 10 s, and what took longer
 COARSE = 10  # fine bins in one of a second's histogram: 1 ms
-STDIN = -1  # beside the numbers of the readers
+ORDERS = -1  # beside the numbers of the readers
 
 
 class Delays:
@@ -110,17 +110,18 @@ class Followers(Helper):
 
 
 class Watch:
-    """Reads all clients; ``clients[0]`` is the reference."""
+    """Reads all clients; ``clients[0]`` is the reference. A line from ``orders`` tells to end."""
 
-    def __init__(self, clients: Sequence[Client]) -> None:
+    def __init__(self, clients: Sequence[Client], orders: TextIO) -> None:
+        self._orders = orders
         self._clients = clients
         self._buffer = bytearray(READ)
         self._selector = selectors.DefaultSelector()
         for number, client in enumerate(clients):
             client.socket.setblocking(False)
             self._selector.register(client.socket, selectors.EVENT_READ, number)
-        self._selector.register(sys.stdin, selectors.EVENT_READ, STDIN)
-        self.told = False  # to end
+        self._selector.register(orders, selectors.EVENT_READ, ORDERS)
+        self.told = False
         self.forget()
 
     def forget(self) -> None:
@@ -135,9 +136,9 @@ class Watch:
         """Read whatever there is; whether there was anything."""
         ready = self._selector.select(timeout)
         for number in sorted(key.data for key, _ in ready):  # the reference before all others
-            if number == STDIN:
-                sys.stdin.readline()
-                self._selector.unregister(sys.stdin)
+            if number == ORDERS:
+                self._orders.readline()
+                self._selector.unregister(self._orders)
                 self.told = True
                 continue
             try:
@@ -189,7 +190,7 @@ def main() -> None:
         client.announce(heartbeat=HEARTBEAT)
         client.register()
         client.dump_gtid(has, blocking=True)
-    watch = Watch(clients)
+    watch = Watch(clients, sys.stdin)
     watch.until_quiet()
     watch.forget()
     used = cpu_seconds(os.getpid())

@@ -15,6 +15,8 @@ from testbed.bench import catch_up, commits, fanout, memory, seeks, serving
 from testbed.bench.samples import MB, MIB, Medians, Outcome
 
 WIDTH, HEIGHT = 4.6, 3.2  # inches of one set of axes
+OTHER = "#555555"
+MARKED = 40  # points of one line that are shown one by one
 COLOURS = {
     catch_up.NULL: "#9e9e9e",
     catch_up.MYSQLBINLOG: "#c98b2b",
@@ -62,9 +64,16 @@ def _axes(count: int) -> tuple[Any, list[Any]]:
 def _lines(axes: Any, points: Points, *, x: str, y: str, log: str = "", ticks: bool = False) -> None:
     """One line a contender; ``log`` names the axes that are logarithmic, ``ticks`` marks the measured x alone."""
     for who, line in points.items():
-        axes.plot(*zip(*sorted(line), strict=True), marker="o", markersize=3, label=who, color=COLOURS.get(who))
+        marker = "o" if len(line) <= MARKED else ""
+        axes.plot(*zip(*sorted(line), strict=True), marker=marker, markersize=3, label=who, color=COLOURS.get(who))
+    from matplotlib.ticker import FuncFormatter, LogLocator
+
     for name in log:
         getattr(axes, f"set_{name}scale")("log")
+    if "y" in log:
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_formatter(FuncFormatter(lambda *_: ""))
     if ticks:
         measured = sorted({at for line in points.values() for at, _ in line})
         axes.set_xticks(measured, [f"{at:g}" for at in measured], minor=False)
@@ -98,12 +107,12 @@ def _catch_up(outcome: Outcome) -> Any:
     figure, all_axes = _axes(len(rows))
     for axes, row in zip(all_axes, rows, strict=True):
         bars = [(who, figures["dump_s"]) for (of, who), figures in medians.items() if of == row][::-1]
-        axes.barh([who for who, _ in bars], [s for _, s in bars], color=[COLOURS.get(who) for who, _ in bars])
+        axes.barh([who for who, _ in bars], [s for _, s in bars], color=[COLOURS.get(who, OTHER) for who, _ in bars])
         for number, (_, seconds) in enumerate(bars):
             axes.annotate(f" {seconds:.2f}", (seconds, number), va="center")
         axes.set_title(row)
         axes.set_xlabel("seconds from the dump command")
-        axes.margins(x=0.15)
+        axes.margins(x=0.18)
     return figure
 
 
@@ -146,6 +155,7 @@ def _memory(outcome: Outcome) -> Any:
         return float(re.sub(r"\D", "", row))
 
     figure, axes = _axes(1)
+    axes[0].set_title("one client each")
     medians = {key: figures for key, figures in outcome.medians().items() if figures["peak_rss_bytes"]}
     points = _points(medians, megabytes, lambda f: f["peak_rss_bytes"] / MIB)
     _lines(axes[0], points, x="MB of one transaction", y="peak RSS, MiB", log="x", ticks=True)

@@ -39,16 +39,22 @@ def _head(machine: Mapping[str, Any], sizes: Sizes) -> str:
         f"MySQL {machine['mysql']}, {machine['python']}, binlogd {machine['binlogd']} ({machine['commit']});"
         f" {machine['cpu']}, {machine['cores']} cores, {machine['ram_bytes'] / GIB:.0f} GiB, {machine['kernel']};"
         f" {disk['file_system']} on {disk['device']}, fdatasync of 4 KiB {sync['p50'] * 1e3:.2f} ms"
-        f" (p99 {sync['p99'] * 1e3:.2f} ms). {machine['measured_at']}; medians of {sizes.rounds} rounds"
+        f" (p99 {sync['p99'] * 1e3:.2f} ms). {machine['measured_at']}; {_rounds(sizes.rounds)}"
         " where a section does not say otherwise.",
         "",
     ]
+    if sizes.transactions < Sizes().transactions:
+        lines += ["Small loads, to see that nothing went wrong: the targets are for those of `make bench`.", ""]
     if disk["file_system"] in UNSYNCED:
         lines += [
             f"**The files were on {disk['file_system']}, where syncing costs nothing: set TMPDIR to a disk.**",
             "",
         ]
     return "\n".join(lines)
+
+
+def _rounds(number: int) -> str:
+    return f"medians of {number} rounds" if number > 1 else "one round"
 
 
 def _summary(outcomes: Sequence[Outcome]) -> str:

@@ -47,9 +47,9 @@ class Sizes:
 SIZES: Mapping[str, Sizes] = {
     "full": Sizes(),
     "quick": Sizes(
-        rounds=2,
-        transactions=60_000,
-        bulk_mb=96,
+        rounds=1,
+        transactions=100_000,
+        bulk_mb=150,
         readers=(1, 8),
         threads=(1, 16),
         commit_seconds=2,

@@ -67,6 +67,47 @@ def test_catching_up(tmp_path: Path, mysql: Distribution) -> None:
 def test_serving(tmp_path: Path) -> None:
     results, _ = bench(tmp_path, "--only", "serving")
     rows = contenders(results, "serving")
-    assert len(rows) == 6
+    assert len(rows) == 4
     assert all(who == ["mysqld", "binlogd serve"] for who in rows.values())
     assert "400 single-row transactions, 1 reader over TLS" in rows
+
+
+@pytest.mark.servers
+@pytest.mark.usefixtures("mysql")
+def test_commits(tmp_path: Path) -> None:
+    results, _ = bench(tmp_path, "--only", "commits")
+    replicas = ["MySQL replica, sync_relay_log = 1", "MySQL replica, default"]
+    assert contenders(results, "commits") == {"2 threads": ["binlogd receive", *replicas, "no semi-sync"]}
+    for sample in results["sections"]["commits"]["samples"]:
+        assert 0 < sample["figures"]["p50_s"] <= sample["figures"]["p99_s"]
+
+
+@pytest.mark.servers
+@pytest.mark.usefixtures("mysql")
+def test_starting_and_seeking(tmp_path: Path) -> None:
+    results, _ = bench(tmp_path, "--only", "seeks")
+    rows = contenders(results, "seeks")
+    assert [row.partition(" of ")[0] for row in rows] == ["4 files", "one file"]
+    assert all(who == ["mysqld", "binlogd receive", "binlogd serve"] for who in rows.values())
+
+
+@pytest.mark.servers
+@pytest.mark.usefixtures("mysql")
+def test_memory(tmp_path: Path) -> None:
+    results, _ = bench(tmp_path, "--only", "memory")
+    everyone = ["null client", "mysqlbinlog --raw", "binlogd receive", "mysqld", "binlogd serve"]
+    assert contenders(results, "memory") == {"1 MB": everyone, "3 MB": everyone}
+    for sample in results["sections"]["memory"]["samples"]:
+        size = 1e6 * float(sample["row"].removesuffix(" MB"))
+        assert 0.9 * size < sample["figures"]["moved_bytes"] < 1.2 * size
+
+
+@pytest.mark.servers
+@pytest.mark.usefixtures("mysql")
+def test_live_readers(tmp_path: Path) -> None:
+    results, _ = bench(tmp_path, "--only", "fanout")
+    (who,) = contenders(results, "fanout").values()
+    assert who == ["nobody reads", "2 readers of binlogd", "2 readers of mysqld"]
+    for sample in results["sections"]["fanout"]["samples"]:
+        assert sample["figures"]["ack_p50_s"] > 0
+        assert bool(sample["series"].get("delay_max_s")) is (sample["who"] != "nobody reads")
