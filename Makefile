@@ -9,14 +9,16 @@ BIN     := $(VENV)/bin
 HOT     := walk framing
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint prepare bench
+.PHONY: help setup demo test test-all lint prepare bench bench-quick
 
 help:
 	@echo "make demo      the failover story with real MySQL servers, half a minute after the first download"
 	@echo "make test      lint and all tests but the slow ones; PYTEST='-k name' is passed on"
 	@echo "make test-all  lint and all tests"
 	@echo "make lint      ruff, mypy, import-linter"
-	@echo "make bench     receiving beside mysqlbinlog --raw; BENCH='--rounds 5' is passed on"
+	@echo "make bench     speed beside MySQL's own tools, table and plots into docs/performance, 40 minutes;"
+	@echo "               BENCH='--only serving --rounds 3' is passed on, parts go into bench-out"
+	@echo "make bench-quick  the same with small loads, 3 minutes"
 	@echo "make setup     only the virtual environment .venv"
 
 setup: $(VENV)/.ready
@@ -67,5 +69,13 @@ test-all: lint prepare
 demo: setup $(VENV)/.compiled
 	@$(BIN)/python -m testbed.demo $(DEMO)
 
-bench: setup $(VENV)/.compiled
+# What the plots need; nothing else does.
+$(VENV)/.bench: $(VENV)/.ready
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	@touch $@
+
+bench: setup $(VENV)/.compiled $(VENV)/.bench
 	@$(BIN)/python -m testbed.bench $(BENCH)
+
+bench-quick: setup $(VENV)/.compiled
+	@$(BIN)/python -m testbed.bench --size quick $(BENCH)

@@ -1,48 +1,113 @@
-"""``make bench``: a small run gives a whole table, and the table says what was measured."""
+"""``make bench``: small runs of every section give samples of every contender, and nothing is left behind."""
 
 from __future__ import annotations
 
+import json
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from testbed.bench import Row, markdown
 from testbed.distributions import Distribution
 
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_table_relates_each_client_to_the_null_client_of_its_load() -> None:
-    table = markdown(
-        [
-            Row("small", "null client", 100_000_000, 0.5, 0),
-            Row("small", "binlogd receive", 100_000_000, 2.0, 50 * 2**20),
-            Row("large", "null client", 300_000_000, 0.1, 0),
-        ]
-    ).splitlines()
-    assert table[0].count("|") == table[1].count("|") == table[2].count("|") == 8
-    assert table[2] == "| small | 100 | null client | 0.50 | 200 | 1.00 |  |"
-    assert table[3] == "| small | 100 | binlogd receive | 2.00 | 50 | 4.00 | 50 |"
-    assert table[4] == "| large | 300 | null client | 0.10 | 3000 | 1.00 |  |"
-
-
-@pytest.mark.servers
-def test_a_small_run_measures_every_client_on_both_loads(tmp_path: Path, mysql: Distribution) -> None:
+def bench(tmp_path: Path, *arguments: str) -> tuple[dict[str, Any], str]:
+    """results.json and table.md of a tiny run."""
+    out, scratch = tmp_path / "out", tmp_path / "scratch"
+    scratch.mkdir()
     done = subprocess.run(
-        [sys.executable, "-m", "testbed.bench", "--transactions", "200", "--megabytes", "3", "--rounds", "1"],
+        [sys.executable, "-m", "testbed.bench", "--size", "tiny", "--out", str(out), *arguments],
         cwd=ROOT,
-        env={**os.environ, "TMPDIR": str(tmp_path)},
+        env={**os.environ, "TMPDIR": str(scratch)},
         capture_output=True,
         text=True,
         timeout=180,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    rows = re.findall(r"^\| (.+?) \| \d+ \| (.+?) \| ([\d.]+) \| \d+ \| [\d.]+ \|", done.stdout, re.MULTILINE)
-    assert [client for _, client, _ in rows] == ["null client", "mysqlbinlog --raw", "binlogd receive"] * 2
-    assert {load for load, _, _ in rows} == {"200 small transactions", "one of 3 MB"}
-    assert [entry.name for entry in tmp_path.iterdir() if not entry.name.startswith("binlogd-testbed-ports-")] == []
+    assert [entry.name for entry in scratch.iterdir() if not entry.name.startswith("binlogd-testbed-ports-")] == []
+    results: dict[str, Any] = json.loads((out / "results.json").read_text())
+    assert str(ROOT) not in json.dumps(results)
+    table = (out / "table.md").read_text()
+    assert table in done.stdout
+    return results, table
+
+
+def contenders(results: dict[str, Any], section: str) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for sample in results["sections"][section]["samples"]:
+        found.setdefault(sample["row"], []).append(sample["who"])
+    return found
+
+
+@pytest.mark.servers
+def test_catching_up(tmp_path: Path, mysql: Distribution) -> None:
+    results, table = bench(tmp_path, "--only", "catch_up")
+    assert list(results["sections"]) == ["catch_up"]
+    ours = ["binlogd receive", "binlogd receive, plain Python"]
+    everyone = ["null client", "mysqlbinlog --raw", "MySQL replica", *ours]
+    assert contenders(results, "catch_up") == {
+        "400 single-row transactions": everyone,
+        "3 MB in 3 MB transactions": everyone,
+    }
+    for sample in results["sections"]["catch_up"]["samples"]:
+        assert sample["figures"]["dump_s"] > 0
+        assert sample["figures"]["received_bytes"] > 100_000
+    assert results["machine"]["mysql"] == ".".join(map(str, mysql.version))
+    assert "| binlogd receive, plain Python |" in table
+
+
+@pytest.mark.servers
+@pytest.mark.usefixtures("mysql")
+def test_serving(tmp_path: Path) -> None:
+    results, _ = bench(tmp_path, "--only", "serving")
+    rows = contenders(results, "serving")
+    assert len(rows) == 4
+    assert all(who == ["mysqld", "binlogd serve"] for who in rows.values())
+    assert "400 single-row transactions, 1 reader over TLS" in rows
+
+
+@pytest.mark.servers
+@pytest.mark.usefixtures("mysql")
+def test_commits(tmp_path: Path) -> None:
+    results, _ = bench(tmp_path, "--only", "commits")
+    replicas = ["MySQL replica, sync_relay_log = 1", "MySQL replica, default"]
+    assert contenders(results, "commits") == {"2 threads": ["binlogd receive", *replicas, "no semi-sync"]}
+    for sample in results["sections"]["commits"]["samples"]:
+        assert 0 < sample["figures"]["p50_s"] <= sample["figures"]["p99_s"]
+
+
+@pytest.mark.servers
+@pytest.mark.usefixtures("mysql")
+def test_starting_and_seeking(tmp_path: Path) -> None:
+    results, _ = bench(tmp_path, "--only", "seeks")
+    rows = contenders(results, "seeks")
+    assert [row.partition(" of ")[0] for row in rows] == ["4 files", "one file"]
+    assert all(who == ["mysqld", "binlogd receive", "binlogd serve"] for who in rows.values())
+
+
+@pytest.mark.servers
+@pytest.mark.usefixtures("mysql")
+def test_memory(tmp_path: Path) -> None:
+    results, _ = bench(tmp_path, "--only", "memory")
+    everyone = ["null client", "mysqlbinlog --raw", "binlogd receive", "mysqld", "binlogd serve"]
+    assert contenders(results, "memory") == {"1 MB": everyone, "3 MB": everyone}
+    for sample in results["sections"]["memory"]["samples"]:
+        size = 1e6 * float(sample["row"].removesuffix(" MB"))
+        assert 0.9 * size < sample["figures"]["moved_bytes"] < 1.2 * size
+
+
+@pytest.mark.servers
+@pytest.mark.usefixtures("mysql")
+def test_live_readers(tmp_path: Path) -> None:
+    results, _ = bench(tmp_path, "--only", "fanout")
+    (who,) = contenders(results, "fanout").values()
+    assert who == ["nobody reads", "2 readers of binlogd", "2 readers of mysqld"]
+    for sample in results["sections"]["fanout"]["samples"]:
+        assert sample["figures"]["ack_p50_s"] > 0
+        assert bool(sample["series"].get("delay_max_s")) is (sample["who"] != "nobody reads")
