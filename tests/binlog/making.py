@@ -227,6 +227,15 @@ def resealed(event: bytes | bytearray) -> bytes:
     return with_checksum(bytes(event[:-CRC_LENGTH]), CRC32)
 
 
+def later(log: Log, seconds: int) -> bytes:
+    """The file as it would be, had everything come later. With checksums only."""
+    made = bytearray(BINLOG_MAGIC)
+    for event in log.each():
+        timestamp = int.from_bytes(event[:4], "little") + seconds
+        made += resealed(timestamp.to_bytes(4, "little") + event[4:])
+    return bytes(made)
+
+
 def artificial(kind: EventType, body: bytes, algorithm: ChecksumAlgorithm = CRC32) -> bytes:
     """An event made for the stream."""
     return build(kind, body, algorithm=algorithm, server_id=SERVER_ID, flags=0x20)

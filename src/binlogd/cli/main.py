@@ -42,6 +42,7 @@ COMMANDS = {
     "serve": "Only serve replicas.",
     "status": "What a running binlogd is doing.",
     "list": "The stored files.",
+    "find": "Where a GTID set or a moment is stored.",
 }
 
 

@@ -1,9 +1,10 @@
 """Finding a place in a store without reading what is before it.
 
 By GTID: PREVIOUS_GTIDS only grow within a timeline, so halving finds the newest file that builds on nothing but what
-somebody has, and the file that holds a transaction. Within a file the marks (index.py) say which GTIDs stand between
-them: whoever has those before a mark may begin there. By time: each file begins with the moment it was made, each mark
-with the moment of its transaction, and both only grow as far as the source's clock and its long statements allow.
+somebody has, and the files that hold a set. Within a file the marks (index.py) say which GTIDs stand between them:
+whoever has those before a mark may begin there. By time: a file begins with the moment it was made, and a mark has the
+moment of its transaction. Both grow as the source's clock does; a transaction has the time of its statement, so that
+near a moment a long one may be out of order.
 
 A mark is derived, and may be older than what it speaks of. Nobody begins at one before ``holds`` has found there the
 GTID event that it names, whole, sound and saying that it ends where it does; else what is before it is read, as if
@@ -13,15 +14,23 @@ there were no marks.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import groupby, pairwise
+from operator import itemgetter
 from pathlib import Path
 
 from binlogd.binlog.gtid import GtidSet
 from binlogd.binlog.gtid_events import GtidEvent
 from binlogd.binlog.header import CRC_LENGTH, HEADER_LENGTH, EventType, Header, checksum
-from binlogd.binlog.walk import Mark
-from binlogd.errors import EventError
+from binlogd.binlog.walk import MAX_EVENT, Mark, Walk
+from binlogd.errors import EventError, StoreDamaged
 from binlogd.store.disk import explained
+from binlogd.store.index import read_marks, read_summary
+from binlogd.store.layout import DataFolder, Timeline
+from binlogd.store.reader import Head, read_head, read_previous, walk_blocks
 
 LONGEST_GTID_EVENT = 1024  # bytes, with every optional field of 9.7 and room for more
 
@@ -115,3 +124,203 @@ def leap(path: Path, marks: Iterable[Mark], *, events: int, end: int, has: GtidS
             return mark.offset if holds(descriptor, mark, end, checksum_length) else None
         finally:
             os.close(descriptor)
+
+
+# --- what is where ---
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A transaction of the time ``time`` (seconds) begins at ``offset`` of a file.
+
+    ``gtids`` is what of the wanted set the file holds, the transaction its first; by time, the transaction's own GTID.
+    """
+
+    timeline: Timeline
+    name: str
+    offset: int
+    time: int
+    gtids: GtidSet
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """An open file. ``newest`` may end in the middle of a transaction, or in anything."""
+
+    path: Path
+    descriptor: int
+    size: int
+    head: Head
+    newest: bool
+
+    def bears_out(self, mark: Mark) -> bool:
+        """Whether an event begins at the mark, and is the GTID event that it names, if it names one."""
+        if mark.gno:
+            return holds(self.descriptor, mark, self.size, self.head.algorithm.length)
+        raw = os.pread(self.descriptor, HEADER_LENGTH, mark.offset)
+        if len(raw) < HEADER_LENGTH:
+            return False
+        length = int.from_bytes(raw[9:13], "little")
+        log_pos = int.from_bytes(raw[13:17], "little")
+        within = HEADER_LENGTH <= length <= MAX_EVENT
+        return within and log_pos in (0, (mark.offset + length) & 0xFFFFFFFF)  # 0: MariaDB
+
+    def transactions(self, begin: int, end: int) -> Iterator[Mark]:
+        """Each whole transaction from ``begin``, where one begins, to ``end``."""
+        walk = Walk(position=begin, checksum=self.head.algorithm.length, spacing=0)
+        try:
+            for _ in walk_blocks(self.descriptor, walk, end):
+                yield from walk.marks
+                walk.marks.clear()
+        except EventError as bad:
+            yield from walk.marks
+            if not self.newest:
+                raise StoreDamaged(
+                    f"{self.path}: {bad.message}", hint="fetch the file again from the source, or restore it"
+                ) from bad
+
+
+@contextmanager
+def _opened(path: Path, *, newest: bool) -> Iterator[_File | None]:
+    """The file, open; None when it has no FORMAT_DESCRIPTION (yet)."""
+    with explained("read", path):
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        with explained("read", path):
+            size = os.fstat(descriptor).st_size
+            head = read_head(descriptor, size)
+            yield None if head is None else _File(path, descriptor, size, head, newest)
+    except EventError as bad:
+        raise StoreDamaged(f"{path}: {bad.message}", hint="fetch it again from the source, or restore it") from bad
+    finally:
+        os.close(descriptor)
+
+
+def _listing(folder: DataFolder) -> list[tuple[Timeline, str]]:
+    return [(timeline, name) for timeline in folder.timelines() for name in timeline.binlogs()]
+
+
+def find_gtids(folder: DataFolder, wanted: GtidSet) -> tuple[list[Place], GtidSet]:
+    """Where the GTIDs of a set are stored, a place for each file that holds some; and those that are in none."""
+    files = _listing(folder)
+    places = []
+    begin = 0
+    for _, group in groupby(files, key=itemgetter(0)):
+        end = begin + len(list(group))
+        for index, part in holding(lambda index: read_previous(_path(files[index])), begin, end, wanted):
+            found = _find_part(files[index], part, newest=index == len(files) - 1)
+            if found is not None:
+                places.append(found)
+        begin = end
+    missing = wanted
+    for place in places:
+        missing -= place.gtids
+    return places, missing
+
+
+def holding(claims: Claims, begin: int, end: int, wanted: GtidSet) -> Iterator[tuple[int, GtidSet]]:
+    """Which of a timeline's files ``begin..end`` may hold which of ``wanted``, in their order."""
+    if not wanted or begin == end:
+        return
+    if end - begin == 1:
+        yield begin, wanted
+        return
+    middle = (begin + end) // 2
+    claim = claims(middle)
+    yield from holding(claims, begin, middle, wanted if claim is None else wanted & claim)
+    yield from holding(claims, middle, end, wanted if claim is None else wanted - claim)
+
+
+def _path(file: tuple[Timeline, str]) -> Path:
+    return file[0].path / file[1]
+
+
+def _find_part(file: tuple[Timeline, str], part: GtidSet, *, newest: bool) -> Place | None:
+    """What a file holds of ``part``; None when nothing."""
+    timeline, name = file
+    with _opened(_path(file), newest=newest) as opened:
+        if opened is None:
+            return None
+        summary = None if newest else read_summary(opened.path, opened.size)
+        if summary is not None:
+            part &= summary.added
+        first, held = _search(opened, list(read_marks(opened.path)), part, all_there=summary is not None)
+        if part and first is None and summary is not None:
+            first, held = _search(opened, [], part, all_there=True)  # the marks were wrong
+    return None if first is None else Place(timeline, name, first.offset, first.timestamp, held)
+
+
+def _search(file: _File, marks: list[Mark], part: GtidSet, *, all_there: bool) -> tuple[Mark | None, GtidSet]:
+    """The first transaction in ``part``, and what of ``part`` the file holds: all, when it is known to be there."""
+    first: Mark | None = None
+    held = GtidSet()
+    bounds = [mark.offset for mark in marks] or [file.head.events]
+    befores = [mark.before for mark in marks[1:]] + [None]
+    for number, (begin, end) in enumerate(pairwise([*bounds, file.size])):
+        before = befores[number]
+        if before is not None:
+            here = before & part
+            held |= here
+            if not here or first is not None:
+                continue
+        if marks and not file.bears_out(marks[number]):
+            return _search(file, [], part, all_there=all_there)
+        for mark in file.transactions(begin, end):
+            if mark.gno and part.contains(mark.sid, mark.tag, mark.gno):
+                first = first or mark
+                held = held.add_run(mark.sid, mark.tag, mark.gno, mark.gno)
+                if before is not None or all_there:
+                    break
+        if first is not None and all_there:
+            return first, part
+    return first, held
+
+
+def begins(folder: DataFolder) -> int | None:
+    """When the oldest file was made, seconds since the epoch; None for an empty store."""
+    files = _listing(folder)
+    return _made(files[0]) if files else None
+
+
+def find_time(folder: DataFolder, moment: int) -> Place | None:
+    """The first transaction of ``moment`` (seconds since the epoch) or later; None when there is none.
+
+    Of timelines that overlap the newest counts that begins before the moment.
+    """
+    files = _listing(folder)
+    numbers = [timeline.number for timeline, _ in files]
+    start, end = 0, len(files)
+    while end:
+        begin = bisect_left(numbers, numbers[end - 1])
+        if begin == 0 or _made(files[begin]) < moment:
+            start = max(begin + bisect_left(files[begin:end], moment, key=_made) - 1, begin)
+            break
+        end = begin
+    for index in range(start, len(files)):
+        place = _find_from(files[index], moment, newest=index == len(files) - 1)
+        if place is not None:
+            return place
+    return None
+
+
+def _made(file: tuple[Timeline, str]) -> int:
+    """The timestamp of the file's first event; 0 while it has none."""
+    with _opened(_path(file), newest=True) as opened:
+        return Header.decode(opened.head.format).timestamp if opened is not None else 0
+
+
+def _find_from(file: tuple[Timeline, str], moment: int, *, newest: bool) -> Place | None:
+    timeline, name = file
+    with _opened(_path(file), newest=newest) as opened:
+        if opened is None:
+            return None
+        earlier = None
+        for mark in read_marks(opened.path):
+            if mark.timestamp < moment:
+                earlier = mark
+        begin = earlier.offset if earlier is not None and opened.bears_out(earlier) else opened.head.events
+        for mark in opened.transactions(begin, opened.size):
+            if mark.timestamp >= moment:
+                own = GtidSet.from_runs([(mark.sid, mark.tag, mark.gno, mark.gno)] if mark.gno else [])
+                return Place(timeline, name, mark.offset, mark.timestamp, own)
+    return None
