@@ -112,7 +112,7 @@ def _catch_up(outcome: Outcome) -> Any:
             axes.annotate(f" {seconds:.2f}", (seconds, number), va="center")
         axes.set_title(row)
         axes.set_xlabel("seconds from the dump command")
-        axes.margins(x=0.18)
+        axes.set_xlim(right=1.25 * max(seconds for _, seconds in bars))  # room for the number
     return figure
 
 
