@@ -58,7 +58,13 @@ def follow(
     with Followers(address_of(source), address_of(served), readers, source.gtid_executed) as followers:
         before = {name: usage.cpu_seconds(pid) for name, pid in pids.items()}
         no_tx = semi_sync_status(source)["no_tx"]
-        series: dict[str, list[float]] = {"at_s": [], "ack_p50_s": [], "ack_p99_s": [], "receive_b": [], "serve_b": []}
+        series: dict[str, list[float]] = {
+            "at_s": [],
+            "ack_p50_s": [],
+            "ack_p99_s": [],
+            "receive_rss_bytes": [],
+            "serve_rss_bytes": [],
+        }
         began = time.monotonic()
         with ThreadPoolExecutor(1) as pool:
             load = pool.submit(
@@ -102,8 +108,8 @@ def _watch(
             "at_s": round(time.monotonic() - began, 1),
             "ack_p50_s": acks["p50"],
             "ack_p99_s": acks["p99"],
-            "receive_b": usage.resident_bytes(pids[RECEIVE]),
-            "serve_b": usage.resident_bytes(pids[SERVE]),
+            "receive_rss_bytes": usage.resident_bytes(pids[RECEIVE]),
+            "serve_rss_bytes": usage.resident_bytes(pids[SERVE]),
         }
         for name, value in looked.items():
             series[name].append(value)

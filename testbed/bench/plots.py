@@ -112,7 +112,7 @@ def _catch_up(outcome: Outcome) -> Any:
             axes.annotate(f" {seconds:.2f}", (seconds, number), va="center")
         axes.set_title(row)
         axes.set_xlabel("seconds from the dump command")
-        axes.margins(x=0.18)
+        axes.set_xlim(right=1.25 * max(seconds for _, seconds in bars))  # room for the number
     return figure
 
 
@@ -163,16 +163,21 @@ def _memory(outcome: Outcome) -> Any:
 
 
 def _fanout(outcome: Outcome) -> Any:
-    figure, axes = _axes(2)
+    figure, axes = _axes(3)
     newest = {sample.who: sample.series for sample in outcome.samples}
     late: Points = {}
     acks: Points = {}
+    held: Points = {}
     for who, series in newest.items():
         if series.get("delay_max_s"):
             late[who] = [(float(at), value * 1e3) for at, value in enumerate(series["delay_max_s"])]
         acks[who] = [(at, value * 1e3) for at, value in zip(series["at_s"], series["ack_p99_s"], strict=True)]
+        for half in ("receive", "serve") if who.endswith(f"of {fanout.BINLOGD}") else ():
+            sizes = zip(series["at_s"], series[f"{half}_rss_bytes"], strict=True)
+            held[f"{half}, {who}"] = [(at, value / MIB) for at, value in sizes]
     _lines(axes[0], late, x="seconds", y="the latest of all readers, ms")
     _lines(axes[1], acks, x="seconds", y="ACK p99, ms")
+    _lines(axes[2], held, x="seconds", y="RSS, MiB")
     return figure
 
 

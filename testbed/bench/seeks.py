@@ -106,11 +106,16 @@ def _many_files(stage: Stage) -> Iterator[Sample]:
         source = cluster.server("source", options=loads.FILLING)
         folder = stage.scratch("store")
         with running(Binlogd(folder, source, mode="receive", settings={"source.tls": "disabled"})) as binlogd:
+            before = 0
             for files in stage.sizes.files:
                 began = time.monotonic()
                 loads.many_files(source, files)
-                say(f"{files} files took {time.monotonic() - began:.0f} s to make")
+                made = time.monotonic()
                 start_receiving(binlogd, source)
+                fetched = time.monotonic()
+                say(f"{files} files took {made - began:.0f} s to make and {fetched - made:.0f} s to fetch")
+                rate = {"files_per_s": (files - before) / (fetched - made)}
+                before = files
                 for number in range(1, stage.sizes.rounds + 1):
                     row = f"{files:,} files"
                     theirs = start_mysqld(source)
@@ -121,7 +126,8 @@ def _many_files(stage: Stage) -> Iterator[Sample]:
                     binlogd.stop()
                     say(f"{row}, round {number}: start {served['start_s']:.2f} s, seek {served['seek_s'] * 1e3:.1f} ms")
                     for who, figures in ((MYSQLD, theirs), (RECEIVE, received), (SERVE, served)):
-                        yield Sample(row, who, number, {**figures, "files": files})
+                        fetch = rate if who == RECEIVE and number == 1 else {}
+                        yield Sample(row, who, number, {**figures, **fetch, "files": files})
         shutil.rmtree(folder)
 
 
@@ -129,7 +135,9 @@ def _one_file(stage: Stage) -> Iterator[Sample]:
     with stage.cluster() as cluster:
         source = cluster.server("source", options=loads.FILLING)
         folder = stage.scratch("store")
+        began = time.monotonic()
         loads.one_file(source, stage.sizes.active_mb)
+        say(f"one file of {stage.sizes.active_mb} MB took {time.monotonic() - began:.0f} s to make")
         row = f"one file of {source.binary_logs()[-1].size / 1e6:,.0f} MB, still written to; its last transaction"
         with running(Binlogd(folder, source, mode="receive", settings={"source.tls": "disabled"})) as binlogd:
             start_receiving(binlogd, source)
@@ -154,12 +162,14 @@ SECTION = Section(
         " from the process's start until a client has logged in (binlogd receive: until it has asked for the dump)."
         " *Seek* is from COM_BINLOG_DUMP_GTID until the first transaction comes: the median and the slowest of"
         f" clients that have {', '.join(f'{share:.0%}' for share in PLACES)} of the transactions. In the large file the"
-        " client lacks the last transaction only, and no receiver runs while it is served."
+        " client lacks the last transaction only, and no receiver runs while it is served. *Fetched* is once for each"
+        " size, from the receiver's start until it has stopped."
     ),
     measure=measure,
     columns=(
         Column("start, s", "start_s"),
         Column("start, CPU s", "start_cpu_s"),
+        Column("files fetched/s", "files_per_s", digits=0),
         Column("seek, ms", "seek_s", scale=1e-3, digits=1),
         Column("slowest seek, ms", "slowest_seek_s", scale=1e-3, digits=1),
     ),

@@ -207,8 +207,12 @@ def test_each_section_has_its_plot(tmp_path: Path) -> None:
     names = "dump_s wall_s cpu_s start_s seek_s p50_s p99_s tps readers threads files served_bytes peak_rss_bytes"
     figures = dict.fromkeys(names.split(), 1.5)
     series = {"delay_max_s": [0.001, 0.002], "at_s": [1.0, 2.0], "ack_p99_s": [0.001, 0.001]}
+    series |= {"receive_rss_bytes": [1e6, 2e6], "serve_rss_bytes": [1e6, 2e6]}
     outcomes = [
-        Outcome(section, [Sample("5 MB", "peer", 1, figures, series), Sample("7 MB", "own", 1, figures, series)])
+        Outcome(
+            section,
+            [Sample("5 MB", "1 reader of binlogd", 1, figures, series), Sample("7 MB", "own", 1, figures, series)],
+        )
         for section in SECTIONS
     ]
     drawn = plots.draw(tmp_path, outcomes)
