@@ -9,7 +9,7 @@ BIN     := $(VENV)/bin
 HOT     := walk framing
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint prepare bench
+.PHONY: help setup demo test test-all lint prepare bench wheel
 
 help:
 	@echo "make demo      the failover story with real MySQL servers, half a minute after the first download"
@@ -17,6 +17,7 @@ help:
 	@echo "make test-all  lint and all tests"
 	@echo "make lint      ruff, mypy, import-linter"
 	@echo "make bench     receiving beside mysqlbinlog --raw; BENCH='--rounds 5' is passed on"
+	@echo "make wheel     a wheel for this machine's Python and a source distribution, in dist/"
 	@echo "make setup     only the virtual environment .venv"
 
 setup: $(VENV)/.ready
@@ -68,3 +69,7 @@ demo: setup $(VENV)/.compiled
 
 bench: setup $(VENV)/.compiled
 	@$(BIN)/python -m testbed.bench $(BENCH)
+
+# Compiled where there is a compiler; BINLOGD_PURE=1 makes a wheel for every machine, in plain Python.
+wheel: setup
+	$(BIN)/python -m build
