@@ -9,7 +9,7 @@ BIN     := $(VENV)/bin
 HOT     := walk framing
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint prepare bench bench-quick
+.PHONY: help setup demo test test-all lint prepare bench bench-quick wheel
 
 help:
 	@echo "make demo      the failover story with real MySQL servers, half a minute after the first download"
@@ -19,6 +19,7 @@ help:
 	@echo "make bench     speed beside MySQL's own tools, table and plots into docs/performance, 40 minutes;"
 	@echo "               BENCH='--only serving --rounds 3' is passed on, parts go into bench-out"
 	@echo "make bench-quick  the same with small loads, 3 minutes"
+	@echo "make wheel     a wheel for this machine's Python and a source distribution, in dist/"
 	@echo "make setup     only the virtual environment .venv"
 
 setup: $(VENV)/.ready
@@ -79,3 +80,7 @@ bench: setup $(VENV)/.compiled $(VENV)/.bench
 
 bench-quick: setup $(VENV)/.compiled
 	@$(BIN)/python -m testbed.bench --size quick $(BENCH)
+
+# Compiled where there is a compiler; BINLOGD_PURE=1 makes a wheel for every machine, in plain Python.
+wheel: setup
+	$(BIN)/python -m build

@@ -158,7 +158,7 @@ def test_the_configuration_keys_and_variables_exist(name: str) -> None:
 @both
 def test_the_defaults_in_the_table_are_the_defaults(name: str) -> None:
     template = subprocess.run(
-        [sys.executable, "-c", "from binlogd.config import render_template; print(render_template())"],
+        [sys.executable, "-c", "from binlogd.config.template import render_template; print(render_template())"],
         capture_output=True,
         text=True,
         check=True,

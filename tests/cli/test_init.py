@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from binlogd.config import load_settings, render_template
+from binlogd.config import load_settings
+from binlogd.config.template import render_template
 
 
 def init(folder: Path, *arguments: str, umask: int = 0o022) -> subprocess.CompletedProcess[str]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from binlogd.wire.auth import Account, FastAuthCache, RsaKey, make_nonce
+from binlogd.wire.auth import Account, FastAuthCache, make_nonce
 from binlogd.wire.client import ClientConnection, ClientState, TlsPolicy
+from binlogd.wire.rsa import RsaKey
 from binlogd.wire.server import ServerConnection, ServerState
 
 VERSION = "9.7.4-binlogd"

@@ -14,6 +14,11 @@ from pathlib import Path
 HOT = ("walk", "framing")
 
 
+def pure_wanted() -> bool:
+    """Whether the environment asks for plain Python."""
+    return os.environ.get("BINLOGD_PURE", "0") not in ("", "0")
+
+
 def compiled() -> bool:
     """Whether the hot modules run compiled; else everything works, and more slowly."""
     from binlogd.binlog import framing, walk
@@ -39,5 +44,5 @@ def _is_plain(name: str) -> bool:
 
 
 # Compiled they call each other as C does, so it is both or none: one that did not compile takes the other along.
-if os.environ.get("BINLOGD_PURE", "0") not in ("", "0") or len({_is_plain(name) for name in HOT}) > 1:
+if pure_wanted() or len({_is_plain(name) for name in HOT}) > 1:
     load_plain()

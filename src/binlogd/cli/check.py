@@ -79,12 +79,20 @@ def _checks(settings: Settings) -> Iterator[Line]:
 
 
 def _build() -> Line:
-    from binlogd.binlog import compiled
+    from binlogd.binlog import compiled, pure_wanted
 
     if compiled():
         return ok("build", "compiled")
-    hint = "install a C compiler and Python's headers (gcc, python3-dev), then pip install --force-reinstall binlogd"
-    return warn("build", "plain Python: it does the same, many times as slowly", hint)
+    # Without --no-cache-dir pip would install the wheel again that it made without a compiler.
+    hint = (
+        "install a C compiler and Python's headers (gcc, python3-dev), then binlogd once more:"
+        " pip install --force-reinstall --no-deps --no-cache-dir binlogd"
+    )
+    return warn(
+        "build",
+        "plain Python: it does the same, many times as slowly",
+        "unset BINLOGD_PURE" if pure_wanted() else hint,
+    )
 
 
 # ------------------------------------------------------------------------------------------------- the data folder

@@ -18,7 +18,7 @@ from binlogd.errors import ConfigError
 @click.argument("file", default="binlogd.toml", type=click.Path(path_type=Path))
 def command(file: Path) -> None:
     """Write a commented configuration file with every option at its default to FILE [binlogd.toml]."""
-    from binlogd.config import render_template
+    from binlogd.config.template import render_template
 
     _create(file, render_template().encode())
     click.echo(f"{file}: set the source's hosts, user and password there, then: binlogd check -c {file}")

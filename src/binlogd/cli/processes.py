@@ -1,15 +1,10 @@
-"""What the processes share: ending with their supervisor, and an event loop that ends with a signal."""
+"""What long-lived processes share: ending with their supervisor, signals, limits. event_loop.py has the rest."""
 
 from __future__ import annotations
 
-import asyncio
-import ctypes
 import os
 import resource
 import signal
-from collections.abc import Callable, Coroutine
-from contextlib import suppress
-from typing import Any
 
 from binlogd.logs import get_logger
 
@@ -23,17 +18,19 @@ def end_with_parent(supervisor: int) -> None:
 
     One that died before we asked is no parent of ours any more.
     """
+    import ctypes  # a supervised process alone needs it
+
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
     if os.getppid() != supervisor:
         raise SystemExit(0)
 
 
-_ENDING = (signal.SIGTERM, signal.SIGINT)
+ENDING = (signal.SIGTERM, signal.SIGINT)
 
 
 def hold_signals() -> None:
     """Let SIGTERM and SIGINT wait until ``run_until_signalled`` answers them: nothing is left half-made."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
 
 
 def prepare_process() -> None:
@@ -45,44 +42,3 @@ def prepare_process() -> None:
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     signal.signal(signal.SIGHUP, lambda *_: log.warning("SIGHUP: reloading is not available in this version; restart"))
-
-
-def run_until_signalled(body: Coroutine[Any, Any, None]) -> None:
-    """Run a coroutine on a fast event loop; SIGTERM and SIGINT cancel it."""
-    new_event_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
-    with suppress(ImportError):
-        from uvloop import new_event_loop
-
-    prepare_process()
-
-    async def guarded() -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        loop = asyncio.get_running_loop()
-        stopped = False
-
-        def stop() -> None:
-            nonlocal stopped
-            stopped = True
-            task.cancel()
-
-        for number in _ENDING:
-            loop.add_signal_handler(number, stop)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
-        try:
-            await body
-        except asyncio.CancelledError:
-            if not stopped:
-                raise
-
-    with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        try:
-            runner.run(guarded())
-        except BaseExceptionGroup as group:
-            # A task group wraps what one of its tasks raised; people are to see that alone.
-            raise _only(group) from None
-
-
-def _only(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    first = group.exceptions[0]
-    return _only(first) if isinstance(first, BaseExceptionGroup) else first

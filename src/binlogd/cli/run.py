@@ -24,8 +24,8 @@ def command(
     """Receive from the source, serve replicas, answer status and health over HTTP; until SIGTERM or Ctrl-C."""
     from aiohttp import web
 
+    from binlogd.cli.event_loop import run_until_signalled
     from binlogd.cli.launch import encode_options
-    from binlogd.cli.processes import run_until_signalled
     from binlogd.config import Address, Purpose, load_settings
     from binlogd.control.status import collect
     from binlogd.control.supervisor import Supervisor

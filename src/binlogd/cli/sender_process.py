@@ -6,7 +6,8 @@ import os
 import time
 from typing import Any
 
-from binlogd.cli.processes import hold_signals, run_until_signalled
+from binlogd.cli.event_loop import run_until_signalled
+from binlogd.cli.processes import hold_signals
 from binlogd.config import Address, Settings
 from binlogd.control.sockets import RECEIVER, SENDER, ControlServer, follow
 from binlogd.errors import ConfigError
@@ -44,10 +45,8 @@ def run_sender(settings: Settings) -> None:
                 user.name: User(
                     Account(
                         user.name,
-                        password=user.password.get_secret_value() if user.password is not None else None,
-                        password_hash=(
-                            user.password_hash.get_secret_value() if user.password_hash is not None else None
-                        ),
+                        password=user.password.reveal() if user.password is not None else None,
+                        password_hash=user.password_hash.reveal() if user.password_hash is not None else None,
                     ),
                     Role(user.role.value),
                     user.allows,

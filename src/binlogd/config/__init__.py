@@ -3,10 +3,11 @@
     layers.py    where values come from, strongest first: command line, environment, file; unknown names
     url.py       --source mysql://user:password@host:port
     address.py   HOST:PORT
-    values.py    the enums and checked types that options are made of
+    options.py   what an option is, and how tables of them are read
+    values.py    the enums and readers that options are made of
     model.py     every option, its type, default, limits and description: the one definition of each
-    load.py      layers + model → Settings, or one ConfigError that names the key, its value and where it
-    stands template.py  the model as a commented configuration file (binlogd init)
+    load.py      layers + model → Settings, or one ConfigError that names the key, its value and where it stands
+    template.py  the model as a commented configuration file (binlogd init)
 
 Invariants: a ``Settings`` is complete, checked and frozen; nothing that was written is ignored (an unknown
 key, an unknown ``BINLOGD_…`` variable and an option this version cannot honour are errors); no text made
@@ -17,7 +18,6 @@ from binlogd.config.address import Address, parse_address
 from binlogd.config.layers import find_config
 from binlogd.config.load import NOT_YET, Purpose, find_data_dir, load_settings
 from binlogd.config.model import Archive, Http, Server, Settings, Source, Store, User
-from binlogd.config.template import render_template
 from binlogd.config.values import Compression, Divergence, Durability, Follow, Role, TlsMode
 
 __all__ = [
@@ -41,5 +41,4 @@ __all__ = [
     "find_data_dir",
     "load_settings",
     "parse_address",
-    "render_template",
 ]

@@ -1,24 +1,17 @@
-"""What one value may be: the enums of the choices, and the types that read and check text.
-
-Every check raises ``ValueError`` whose text goes on where "key = value: " ends, and which does not repeat the
-value, since only the caller knows whether it may be shown.
-"""
+"""What one value may be: the enums of the choices, and the readers that check and convert (options.py)."""
 
 from __future__ import annotations
 
 import enum
 import ipaddress
 import re
-import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
-
-from pydantic import AfterValidator, BeforeValidator, PlainSerializer, SecretStr
+from typing import Any
 
 from binlogd.config.address import MYSQL_PORT, Address, parse_address
-from binlogd.units import format_duration, format_size, parse_duration, parse_size
+from binlogd.redaction import Secret
+from binlogd.units import format_duration, parse_duration, parse_size
 
 MIN_HEARTBEAT = 0.001  # s, mysqld's least; 0 would be none, and then silence says nothing
 MAX_HEARTBEAT = 4_294_967.0  # s, mysqld's most (SOURCE_HEARTBEAT_PERIOD)
@@ -71,42 +64,94 @@ class Role(enum.StrEnum):
     ADMIN = "admin"
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
-    """Metadata of a type whose value is not what stands in the file: how to write it there."""
+_WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+_MOST_DIGITS = 20  # of a whole number in a text: more is no number that anything here can be
 
-    format: Callable[[Any], str]
+LOCALHOST = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
 
 
-def _clean(text: str) -> str:
-    if not text:
+def flag(value: Any) -> bool:
+    """True or false, in a text as people say it."""
+    found = value if isinstance(value, bool) else _WORDS.get(value.lower()) if isinstance(value, str) else None
+    if found is None:
+        raise ValueError("must be true or false")
+    return found
+
+
+def number(least: int, most: int) -> Callable[[Any], int]:
+    """A reader of whole numbers."""
+
+    def read(value: Any) -> int:
+        if isinstance(value, str) and value.strip().isdecimal() and len(value) <= _MOST_DIGITS:
+            value = int(value)
+        if not isinstance(value, int) or isinstance(value, bool):  # which Python takes for 0 and 1
+            raise ValueError("must be a whole number")
+        if value < least:
+            raise ValueError(f"must be at least {least}")
+        if value > most:
+            raise ValueError(f"must be at most {most}")
+        return value
+
+    return read
+
+
+def text(value: Any) -> str:
+    """A text that is not empty and has no control characters."""
+    if not isinstance(value, str):
+        raise ValueError("must be text in quotes")
+    if not value:
         raise ValueError("must not be empty")
-    if any(char < " " or char == "\x7f" for char in text):
+    if any(char < " " or char == "\x7f" for char in value):
         raise ValueError("must not hold control characters")
-    return text
+    return value
 
 
-def _no_nul(secret: SecretStr) -> SecretStr:
+def short_text(most: int) -> Callable[[Any], str]:
+    """A reader of texts of at most so many characters."""
+
+    def read(value: Any) -> str:
+        if len(text(value)) > most:
+            raise ValueError(f"must have at most {most} characters")
+        return str(value)
+
+    return read
+
+
+def secret(value: Any) -> Secret:
+    """A password, which may be empty."""
+    if isinstance(value, Secret):
+        return value
+    if not isinstance(value, str):
+        raise ValueError("must be text in quotes")
     # The clear-text and caching_sha2 full authentication end the password with a NUL.
-    if "\0" in secret.get_secret_value():
+    if "\0" in value:
         raise ValueError("must not hold a NUL character")
-    return secret
+    return Secret(value)
 
 
-def clean_path(value: Any) -> Path:
-    """``value`` as a path; ValueError when it is empty or needs a shell to be understood."""
+def path(value: Any) -> Path:
+    """A path that needs no shell to be understood."""
     if not isinstance(value, str | Path):
         raise ValueError("must be a path in quotes")
-    text = _clean(str(value))
-    if text.startswith("~"):
+    if text(str(value)).startswith("~"):
         raise ValueError("starts with ~, which only a shell expands: write the whole path")
-    return Path(text)
+    return Path(value)
 
 
-def _number(value: Any) -> Any:
-    if isinstance(value, bool):  # which Python takes for 0 and 1
-        raise ValueError("must be a whole number")
-    return value
+def duration(value: Any) -> float:
+    """Seconds, more than 0."""
+    seconds = _duration(value)
+    if seconds <= 0:
+        raise ValueError("must be more than 0")
+    return seconds
+
+
+def heartbeat(value: Any) -> float:
+    """Seconds that mysqld takes for a heartbeat's period."""
+    seconds = _duration(value)
+    if not MIN_HEARTBEAT <= seconds <= MAX_HEARTBEAT:
+        raise ValueError(f"must be {format_duration(MIN_HEARTBEAT)} to {format_duration(MAX_HEARTBEAT)}")
+    return seconds
 
 
 def _duration(value: Any) -> float:
@@ -115,70 +160,58 @@ def _duration(value: Any) -> float:
     return parse_duration(value)
 
 
-def _positive(seconds: float) -> float:
-    if seconds <= 0:
-        raise ValueError("must be more than 0")
-    return seconds
-
-
-def _heartbeat(seconds: float) -> float:
-    if not MIN_HEARTBEAT <= seconds <= MAX_HEARTBEAT:
-        raise ValueError(f"must be {format_duration(MIN_HEARTBEAT)} to {format_duration(MAX_HEARTBEAT)}")
-    return seconds
-
-
-def _size(value: Any) -> int:
-    if isinstance(value, bool | float):
+def size(value: Any) -> int:
+    """Bytes, more than 0."""
+    if not isinstance(value, str | int) or isinstance(value, bool):
         raise ValueError("must be whole bytes or a size such as 5GiB or 500MB")
-    return parse_size(value)
-
-
-def _positive_size(size: int) -> int:
-    if size <= 0:
+    found = parse_size(value)
+    if found <= 0:
         raise ValueError("must be more than 0")
-    return size
+    return found
 
 
-def _source_address(value: Any) -> Address:
-    return parse_address(_text(value), default_port=MYSQL_PORT)
+def source_address(value: Any) -> Address:
+    """HOST[:PORT] of a MySQL server."""
+    return parse_address(_address(value), default_port=MYSQL_PORT)
 
 
-def _listen_address(value: Any) -> Address:
-    return parse_address(_text(value), lowest_port=0)
+def listen_address(value: Any) -> Address:
+    """HOST:PORT to listen on; port 0 is any."""
+    return parse_address(_address(value), lowest_port=0)
 
 
-def _text(value: Any) -> str:
-    if isinstance(value, Address):
-        return str(value)
+def _address(value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError("must be text in quotes, HOST:PORT")
     return value.strip()
 
 
-def _uuid(text: str) -> str:
-    if not re.fullmatch(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}", text):
+def uuid(value: Any) -> str:
+    """A UUID in lower case."""
+    if not re.fullmatch(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}", text(value)):
         raise ValueError("must be a UUID such as 3e11fa47-71ca-11e1-9e33-c80aa9429562")
-    if uuid.UUID(text).int == 0:
+    if not value.strip("0-"):
         raise ValueError("must not be the nil UUID")
-    return text.lower()
+    return str(value).lower()
 
 
-def _start(text: str) -> str:
+def start_point(value: Any) -> str:
+    """Where an empty store begins."""
     # A binary log's name is a base name, a dot and at least six digits (mysqld: "%s.%06lu").
-    if text in ("oldest", "current") or re.fullmatch(r"[^/\x00-\x1f]+\.[0-9]{6,10}", text):
-        return text
+    if value in ("oldest", "current") or re.fullmatch(r"[^/\x00-\x1f]+\.[0-9]{6,10}", text(value)):
+        return str(value)
     raise ValueError("must be oldest, current or the name of a binary log such as mysql-bin.000008")
 
 
-def _archive_url(text: str) -> str:
-    if not re.fullmatch(r"(s3://[^/\s]+(/\S*)?|file:///\S+)", text):
+def archive_url(value: Any) -> str:
+    """An address of object storage."""
+    if not re.fullmatch(r"(s3://[^/\s]+(/\S*)?|file:///\S+)", text(value)):
         raise ValueError("must be s3://bucket/prefix or file:///path")
-    return text
+    return str(value)
 
 
-def _network(value: Any) -> ipaddress.IPv4Network | ipaddress.IPv6Network | str:
-    if isinstance(value, ipaddress.IPv4Network | ipaddress.IPv6Network):
-        return value
+def network(value: Any) -> ipaddress.IPv4Network | ipaddress.IPv6Network | str:
+    """An address, a network, or localhost."""
     if value == "localhost":
         return "localhost"
     try:
@@ -192,40 +225,18 @@ def _network(value: Any) -> ipaddress.IPv4Network | ipaddress.IPv6Network | str:
     raise ValueError(f"has bits set behind the prefix: write {wider}")
 
 
-def _password_hash(secret: SecretStr) -> SecretStr:
+def password_hash(value: Any) -> Secret:
     """mysql.user's authentication_string, or in hex as print_identified_with_as_hex shows it."""
-    text = secret.get_secret_value()
-    if text.startswith(("0x", "0X")):
+    found = secret(value).reveal()
+    if found.startswith(("0x", "0X")):
         try:
-            text = bytes.fromhex(text[2:]).decode("ascii")
+            found = bytes.fromhex(found[2:]).decode("ascii")
         except ValueError:  # UnicodeDecodeError too
             raise ValueError("is not the hexadecimal form of a password hash") from None
     # caching_sha2_password: "$A$", rounds/1000 in 3 hex digits, "$", 20 bytes of salt (7-bit, not NUL and
     # not $), 43 characters of SHA-256 crypt. mysql_native_password: "*" and SHA1(SHA1(password)) in hex.
-    if re.fullmatch(r"\$A\$[0-9A-Fa-f]{3}\$[\x01-\x23\x25-\x7f]{20}[./0-9A-Za-z]{43}", text, re.DOTALL):
-        return SecretStr(text)
-    if re.fullmatch(r"\*[0-9A-Fa-f]{40}", text):
-        return SecretStr(text.upper())
+    if re.fullmatch(r"\$A\$[0-9A-Fa-f]{3}\$[\x01-\x23\x25-\x7f]{20}[./0-9A-Za-z]{43}", found, re.DOTALL):
+        return Secret(found)
+    if re.fullmatch(r"\*[0-9A-Fa-f]{40}", found):
+        return Secret(found.upper())
     raise ValueError("must be authentication_string from mysql.user: $A$005$… (or its 0x… form) or * and 40 hex digits")
-
-
-Clean = Annotated[str, AfterValidator(_clean)]
-Secret = Annotated[SecretStr, AfterValidator(_no_nul)]
-FilePath = Annotated[Path, BeforeValidator(clean_path)]
-Number = Annotated[int, BeforeValidator(_number)]
-Duration = Annotated[float, BeforeValidator(_duration), Written(format_duration)]
-PositiveDuration = Annotated[Duration, AfterValidator(_positive)]
-Heartbeat = Annotated[Duration, AfterValidator(_heartbeat)]
-Size = Annotated[int, BeforeValidator(_size), AfterValidator(_positive_size), Written(format_size)]
-SourceAddress = Annotated[Address, BeforeValidator(_source_address), PlainSerializer(str)]
-ListenAddress = Annotated[Address, BeforeValidator(_listen_address), PlainSerializer(str), Written(str)]
-Network = Annotated[
-    ipaddress.IPv4Network | ipaddress.IPv6Network | str, BeforeValidator(_network), PlainSerializer(str)
-]
-
-Uuid = Annotated[str, AfterValidator(_uuid)]
-StartPoint = Annotated[str, AfterValidator(_start)]
-ArchiveUrl = Annotated[str, AfterValidator(_archive_url)]
-PasswordHash = Annotated[SecretStr, AfterValidator(_password_hash)]
-
-LOCALHOST = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))

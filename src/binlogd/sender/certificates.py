@@ -19,7 +19,7 @@ from cryptography.x509.oid import NameOID
 
 from binlogd.errors import ConfigError
 from binlogd.store.disk import Disk, explained
-from binlogd.wire.auth import RsaKey
+from binlogd.wire.rsa import RsaKey
 
 VALID = datetime.timedelta(days=3650)  # as long as mysqld's own
 

@@ -22,8 +22,9 @@ from binlogd.sender.sql.backend import AttachedReplica, BinaryLog, BinaryLogStat
 from binlogd.sender.sql.facts import ServerFacts, advertised_version
 from binlogd.sender.sql.statements import KillTarget, Role
 from binlogd.store.layout import DataFolder, Identity
-from binlogd.wire.auth import Account, FastAuthCache, RsaKey, decoy_for
+from binlogd.wire.auth import Account, FastAuthCache, decoy_for
 from binlogd.wire.commands import RegisterReplica
+from binlogd.wire.rsa import RsaKey
 
 NO_SUCH_THREAD = 1094
 UNKNOWN_SOURCE_VERSION = "8.0.0"  # while nothing is stored: any client can talk to it

@@ -6,7 +6,7 @@ the other decodes, so the two are tested against each other in memory before eit
 
     codec, packets        integers, strings, framing
     capabilities          the numbers both sides must agree on
-    handshake, auth       greeting, login, passwords (sha256crypt: the hash MySQL stores)
+    handshake, auth       greeting, login, passwords (sha256crypt: the hash MySQL stores; rsa: without TLS)
     commands, results     what is asked and answered once logged in; errors: the ERR packet
     compression           the layer around all packets after a login that agreed on it
     client, login, server the two roles; login is the server's half of the authentication exchange

@@ -8,7 +8,7 @@ mysql_native_password (h = SHA1, nonce 20 bytes):
 caching_sha2_password (h = SHA256):
 
     client sends  h(pw) ⊕ h(h(h(pw)) ‖ nonce)          server caches h(h(pw)) in memory after one full login
-    full login    the password and a NUL, over TLS; or those bytes ⊕ nonce under the server's RSA key (OAEP)
+    full login    the password and a NUL, over TLS; or those bytes ⊕ nonce under the server's RSA key (rsa.py)
     server stores '$A$005$' salt digest                 sha256-crypt, 5 × 1000 rounds (00A: 10,000, since 9.x)
 
 sha256_password is caching_sha2_password with nothing but the full login.
@@ -30,11 +30,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import padding, rsa
-
-from binlogd.errors import ConfigError, ProtocolError
+from binlogd.errors import ConfigError
 from binlogd.wire.handshake import NONCE_SIZE
 from binlogd.wire.sha256crypt import DIGEST_CHARS, sha256_crypt
 
@@ -81,7 +77,8 @@ def make_nonce() -> bytes:
     return bytes(secrets.choice(allowed) for _ in range(NONCE_SIZE))
 
 
-def _xor(left: bytes, right: bytes) -> bytes:
+def xor(left: bytes, right: bytes) -> bytes:
+    """Two byte strings of the same length, bit by bit."""
     return bytes(a ^ b for a, b in zip(left, right, strict=True))
 
 
@@ -98,7 +95,7 @@ def scramble_native(password: str, nonce: bytes) -> bytes:
     if not password:
         return b""
     stage1 = _sha1(password.encode())
-    return _xor(stage1, _sha1(nonce + _sha1(stage1)))
+    return xor(stage1, _sha1(nonce + _sha1(stage1)))
 
 
 def scramble_sha2(password: str, nonce: bytes) -> bytes:
@@ -106,7 +103,7 @@ def scramble_sha2(password: str, nonce: bytes) -> bytes:
     if not password:
         return b""
     stage1 = _sha256(password.encode())
-    return _xor(stage1, _sha256(_sha256(stage1) + nonce))
+    return xor(stage1, _sha256(_sha256(stage1) + nonce))
 
 
 def native_stage2(password: bytes) -> bytes:
@@ -132,75 +129,7 @@ def check_sha2(response: bytes, nonce: bytes, stage2: bytes) -> bool:
 def _check(digest: Callable[[bytes], bytes], response: bytes, mask: bytes, stage2: bytes) -> bool:
     if len(response) != len(mask):
         return False
-    return hmac.compare_digest(digest(_xor(response, mask)), stage2)
-
-
-def encrypt_password(password: str, nonce: bytes, public_pem: bytes) -> bytes:
-    """Password and NUL, XORed with the nonce, under the server's RSA key (OAEP, SHA-1).
-
-    Raises ``ProtocolError`` for a key that cannot be used or is too small for the password.
-    """
-    plain = password.encode() + b"\0"
-    mask = (nonce * (len(plain) // len(nonce) + 1))[: len(plain)]
-    try:
-        key = serialization.load_pem_public_key(public_pem)
-        if not isinstance(key, rsa.RSAPublicKey):
-            raise ValueError("it is not an RSA key")
-        return key.encrypt(_xor(plain, mask), _OAEP)
-    except (ValueError, UnsupportedAlgorithm) as error:
-        raise ProtocolError(
-            f"the server's RSA public key cannot carry the password: {error}", hint="use TLS to this server"
-        ) from error
-
-
-_OAEP = padding.OAEP(mgf=padding.MGF1(hashes.SHA1()), algorithm=hashes.SHA1(), label=None)  # noqa: S303
-
-
-class RsaKey:
-    """The key pair a server lends to clients that log in without TLS.
-
-    ``public_pem`` is what they are sent.
-    """
-
-    __slots__ = ("_key", "public_pem")
-
-    def __init__(self, key: rsa.RSAPrivateKey) -> None:
-        self._key = key
-        self.public_pem = key.public_key().public_bytes(
-            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-        )
-
-    @classmethod
-    def generate(cls, bits: int = 2048) -> RsaKey:
-        """A new key of the size mysqld makes. Takes some tenths of a second."""
-        return cls(rsa.generate_private_key(public_exponent=65537, key_size=bits))
-
-    @classmethod
-    def from_pem(cls, pem: bytes) -> RsaKey:
-        """From an unencrypted private key in PEM, PKCS#1 or PKCS#8; raises ``ConfigError``."""
-        try:
-            key = serialization.load_pem_private_key(pem, password=None)
-        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-            raise ConfigError(
-                f"the RSA key for logins without TLS cannot be read: {error}",
-                hint="remove the file, and a new key is made",
-            ) from error
-        if not isinstance(key, rsa.RSAPrivateKey):
-            raise ConfigError(
-                "the key for logins without TLS is not an RSA key",
-                hint="remove the file, and a new key is made",
-            )
-        return cls(key)
-
-    def to_pem(self) -> bytes:
-        """The private key in PEM (PKCS#8, unencrypted), to be kept in a file that nobody else can read."""
-        return self._key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-
-    def decrypt(self, ciphertext: bytes) -> bytes:
-        """The plain bytes; raises ``ValueError`` when they were not made with this key."""
-        return self._key.decrypt(ciphertext, _OAEP)
+    return hmac.compare_digest(digest(xor(response, mask)), stage2)
 
 
 @dataclass(frozen=True, slots=True)

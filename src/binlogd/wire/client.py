@@ -31,7 +31,6 @@ from binlogd.wire.auth import (
     PUBLIC_KEY_WANTED,
     SHA256_KEY_WANTED,
     Plugin,
-    encrypt_password,
     scramble_native,
     scramble_sha2,
 )
@@ -353,9 +352,14 @@ class ClientConnection:
         if self._private:
             return self._password.encode() + b"\0"
         if self._public_key is not None:
-            return encrypt_password(self._password, self._nonce, self._public_key)
+            return self._under_key(self._public_key)
         self._asked_for_key = True
         return _KEY_REQUESTS[self._plugin]
+
+    def _under_key(self, public_key: bytes) -> bytes:
+        from binlogd.wire.rsa import encrypt_password  # which most logins never need, and is slow to load
+
+        return encrypt_password(self._password, self._nonce, public_key)
 
     def _on_auth(self, payload: bytes) -> None:
         if not payload:
@@ -402,7 +406,7 @@ class ClientConnection:
             self._send(self._in_full())
         elif self._asked_for_key:
             self._asked_for_key = False
-            self._send(encrypt_password(self._password, self._nonce, data))
+            self._send(self._under_key(data))
         else:
             raise ProtocolError(f"the server sent a message that {self._plugin} does not know")
 

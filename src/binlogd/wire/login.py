@@ -29,12 +29,12 @@ from binlogd.wire.auth import (
     FastAuthCache,
     PasswordHash,
     Plugin,
-    RsaKey,
     check_native,
     check_sha2,
     sha2_stage2,
 )
 from binlogd.wire.handshake import AuthMoreData, AuthSwitchRequest
+from binlogd.wire.rsa import RsaKey
 
 _ANY_HASH = PasswordHash.make_sha2("", b"any twenty byte salt")
 """Hashed against where neither the account nor the decoy has a hash, so that a full login has one cost."""

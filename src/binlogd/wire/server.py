@@ -22,7 +22,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from enum import Enum, auto
 
 from binlogd.errors import LocalProtocolError, ProtocolError, Refusal
-from binlogd.wire.auth import Account, FastAuthCache, Plugin, RsaKey, decoy_for
+from binlogd.wire.auth import Account, FastAuthCache, Plugin, decoy_for
 from binlogd.wire.capabilities import Capability, StatusFlag
 from binlogd.wire.codec import Buffer
 from binlogd.wire.commands import Command, Quit, decode_command, decode_while_streaming
@@ -31,6 +31,7 @@ from binlogd.wire.handshake import NONCE_SIZE, Greeting, HandshakeResponse41, SS
 from binlogd.wire.login import Login, Verdict
 from binlogd.wire.packets import PacketReader, encode_packets
 from binlogd.wire.results import Column, Ok, Value, encode_eof, encode_result
+from binlogd.wire.rsa import RsaKey
 
 MAX_PRELOGIN_PACKET = 16 * 1024
 """Bytes of a packet from somebody who has not logged in: a handshake with rich attributes is 2 KiB."""
