@@ -54,8 +54,8 @@ class Timeline:
     def binlogs(self) -> list[str]:
         """The names of its binary logs in the order of their numbers."""
         with explained("list", self.path):
-            names = [entry.name for entry in os.scandir(self.path)]
-        return sorted((name for name in names if is_binlog_name(name)), key=lambda name: (binlog_number(name), name))
+            names = [entry.name for entry in os.scandir(self.path) if is_binlog_name(entry.name)]
+        return sorted(names, key=lambda name: (binlog_number(name), name))
 
     def temporaries(self) -> list[Path]:
         """Unfinished files that a crash left."""
