@@ -180,7 +180,7 @@ def test_write_then_sync_then_ack_then_publish(tmp_path: Path) -> None:
     with pytest.raises(Unreachable):
         running.run(dump(whole_file(log, flag_ends=True), semi_sync=True))
     begun = running.steps.index(f"publish {FIRST}:{log.events[0].end}")
-    assert running.steps[begun + 1 :] == [
+    assert [step for step in running.steps[begun + 1 :] if not step.endswith(".marks")] == [
         f"write {FIRST}",
         f"sync {FIRST}",
         f"ack {FIRST}:{log.position}",

@@ -9,7 +9,7 @@ all the rest, it has a fingerprint.) Every further line is a *mark*, which walk.
 
 ``-`` stands for no GTID, and for an empty set; ``?`` for a ``before`` that is not known.
 
-While a file is received its marks gather in ``.mysql-bin.000001.marks``: a line for each as it comes, written and
+While a file is received its marks gather in ``mysql-bin.000001.marks``: a line for each as it comes, written and
 never synced, behind a line with the format's version and the file's name. When the file is finished they become its
 ``.idx``. After a crash they are written anew from the walk over the file, and whatever else is found of them goes.
 
@@ -85,7 +85,7 @@ def index_path(binlog: Path) -> Path:
 
 def marks_path(binlog: Path) -> Path:
     """Where the marks of a binary log gather while it is received."""
-    return binlog.with_name(f".{binlog.name}.marks")
+    return binlog.with_name(binlog.name + ".marks")
 
 
 def write_index(disk: Disk, folder: Path, summary: Summary, marks: bytes) -> None:
