@@ -17,6 +17,7 @@ from binlogd.store.index import (
     Summary,
     add_to_file_list,
     encode_marks,
+    fetch_summaries,
     fingerprint,
     index_path,
     marks_head,
@@ -181,7 +182,6 @@ def test_marks_of_a_file_that_is_received(tmp_path: Path) -> None:
     """They are older than nothing: an .idx is written when they are whole."""
     binlog = stored(tmp_path)
     path = marks_path(binlog)
-    assert path.name.startswith("."), "else a crash would leave it"
     whole = marks_head(FIRST) + encode_marks(MARKS[:3])
     for size in range(len(whole) + 1):
         path.write_bytes(whole[:size])
@@ -225,6 +225,20 @@ def test_fingerprints_add_up(gtids: list[tuple[int, str, int]], data: st.DataObj
     assert (fingerprint(some) + fingerprint(rest)) % 2**64 == fingerprint(everything) < 2**64
     assert (fingerprint(some) == fingerprint(rest)) is (some == rest)
     assert fingerprint(GtidSet()) == 0
+
+
+def test_fetching_summaries_is_only_asking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    binlog = stored(tmp_path)
+    asked: list[tuple[str, int]] = []
+
+    def noted(descriptor: int, offset: int, length: int, advice: int) -> None:
+        asked.append((os.readlink(f"/proc/self/fd/{descriptor}"), advice))
+
+    monkeypatch.setattr(os, "posix_fadvise", noted)
+    descriptors = len(os.listdir("/proc/self/fd"))
+    fetch_summaries([tmp_path / SECOND, binlog, tmp_path / "nowhere" / FIRST])
+    assert asked == [(str(index_path(binlog)), os.POSIX_FADV_WILLNEED)]
+    assert len(os.listdir("/proc/self/fd")) == descriptors
 
 
 def test_it_is_written_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -64,10 +64,12 @@ def test_binary_logs_come_in_the_order_of_their_numbers(tmp_path: Path) -> None:
 
 
 def test_what_is_unfinished(tmp_path: Path) -> None:
-    folder = make_store(tmp_path, {"b.000001": b"", ".b.000002.new": b"", ".b.index.new": b""})
+    unfinished = [".b.000002.new", ".b.index.new", "b.000001.marks"]
+    folder = make_store(tmp_path, dict.fromkeys(["b.000001", "b.000001.idx", "b.index", *unfinished], b""))
     timeline = folder.timelines()[0]
     (timeline.path / ".snapshot").mkdir()
-    assert sorted(path.name for path in timeline.temporaries()) == [".b.000002.new", ".b.index.new"]
+    (timeline.path / "old.marks").mkdir()
+    assert sorted(path.name for path in timeline.temporaries()) == unfinished
 
 
 def test_a_stray_name_that_is_no_utf_8(tmp_path: Path) -> None:

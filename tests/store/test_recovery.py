@@ -225,7 +225,7 @@ def test_folders_whose_maker_died_are_made_durable(tmp_path: Path) -> None:
 
 def test_unfinished_files_go(tmp_path: Path) -> None:
     files = data_of(chain(2)) | {".mysql-bin.000003.new": b"x", f".{FIRST}.idx.new": b"", ".mysql-bin.index.new": b"y"}
-    files |= {f".{FIRST}.marks": b"", f".{SECOND}.marks": b"2 of another file"}
+    files |= {f"{FIRST}.marks": b"", f"{SECOND}.marks": b"2 of another file"}
     folder = make_store(tmp_path, files)
     (newest(folder).path / ".lost").mkdir()
     found(folder)

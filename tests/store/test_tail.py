@@ -219,7 +219,7 @@ def test_a_bad_beginning_of_a_file_leaves_the_one_before_open(tmp_path: Path) ->
     tail.rewind()
     assert tail.walk is not None
     assert tail.walk.position == logs[FIRST].position
-    assert sorted(path.name for path in newest(folder).path.iterdir()) == [f".{FIRST}.marks", FIRST, "mysql-bin.index"]
+    assert sorted(path.name for path in newest(folder).path.iterdir()) == [FIRST, f"{FIRST}.marks", "mysql-bin.index"]
     begin(tail, SECOND, logs[SECOND])
     take(tail, logs[SECOND].each()[1:])
     settle(tail)
@@ -324,7 +324,7 @@ def test_nothing_is_synced_that_the_caller_did_not_ask_for(tmp_path: Path) -> No
     assert disk.steps[-1] == f"sync {FIRST}"
     disk.steps.clear()
     tail.advance()
-    assert disk.steps == [f"create .{FIRST}.marks", *[f"write .{FIRST}.marks"] * 2]
+    assert disk.steps == [f"create {FIRST}.marks", *[f"write {FIRST}.marks"] * 2]
 
 
 def test_a_background_sync_publishes_what_it_covers_and_no_more(tmp_path: Path) -> None:

@@ -8,10 +8,11 @@
         0001-<source server_uuid>/   a timeline: one source's unbroken history under its own file names
           mysql-bin.000001
           mysql-bin.000001.idx       what the file holds (index.py)
+          mysql-bin.000002.marks     where transactions begin in the newest file (index.py)
           mysql-bin.index            as mysqld writes it
 
 Timelines are numbered from 1 in the order in which they were followed. A binary log's name is ``<base>.<digits>``;
-names beginning with a dot are unfinished and may be removed by the receiver.
+names beginning with a dot are unfinished and may be removed by the receiver, and so may marks, which it makes anew.
 """
 
 from __future__ import annotations
@@ -54,16 +55,17 @@ class Timeline:
     def binlogs(self) -> list[str]:
         """The names of its binary logs in the order of their numbers."""
         with explained("list", self.path):
-            names = [entry.name for entry in os.scandir(self.path)]
-        return sorted((name for name in names if is_binlog_name(name)), key=lambda name: (binlog_number(name), name))
+            names = [entry.name for entry in os.scandir(self.path) if is_binlog_name(entry.name)]
+        return sorted(names, key=lambda name: (binlog_number(name), name))
 
     def temporaries(self) -> list[Path]:
-        """Unfinished files that a crash left."""
+        """Unfinished files that a crash left, and marks."""
         with explained("list", self.path):
             return [
                 self.path / entry.name
                 for entry in os.scandir(self.path)
-                if entry.name.startswith(".") and entry.is_file(follow_symlinks=False)
+                if entry.name.startswith(".") or entry.name.endswith(".marks")
+                if entry.is_file(follow_symlinks=False)
             ]
 
 

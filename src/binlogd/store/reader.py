@@ -28,14 +28,14 @@ from binlogd.binlog.header import BINLOG_MAGIC, CRC_LENGTH, ChecksumAlgorithm, E
 from binlogd.binlog.walk import HEADER_LENGTH, MAX_EVENT, GtidRun, Mark, Walk
 from binlogd.errors import EventError, StoreDamaged
 from binlogd.store.disk import explained
-from binlogd.store.index import FINGERPRINTS, Summary, fingerprint, read_summary
+from binlogd.store.index import FINGERPRINTS, Summary, fetch_summaries, fingerprint, read_summary
 from binlogd.store.layout import DataFolder, Timeline
 from binlogd.store.publication import NOTHING, Publication
 
 FIRST_EVENT = len(BINLOG_MAGIC)  # its offset
 UNFINISHED = "an unfinished transaction"
 BLOCK = 1024 * 1024  # bytes read at a time: large enough for the disk, small enough for memory
-MANY_RUNS = 100_000  # GTID runs held at most before they are made one set: some 20 MiB
+MANY_RUNS = 5_000  # GTID runs held at most before they are made one set: 1 MiB
 
 Progress = Callable[[int, int], None]  # (bytes done, bytes in all)
 
@@ -245,6 +245,7 @@ def read_file(timeline: Timeline, name: str, *, finished: bool, end: int | None 
 def read_store(folder: DataFolder, progress: Progress | None = None) -> Iterator[StoredFile]:
     """Every file, oldest first; the newest up to its last whole transaction. Each is read when it is asked for."""
     listing = [(timeline, name) for timeline in folder.timelines() for name in timeline.binlogs()]
+    fetch_summaries(timeline.path / name for timeline, name in listing[:-1])
     for number, (timeline, name) in enumerate(listing, 1):
         yield read_file(timeline, name, finished=number < len(listing))
         if progress is not None:

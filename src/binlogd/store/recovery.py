@@ -15,7 +15,7 @@ from pathlib import Path
 
 from binlogd.errors import EventError, StoreDamaged
 from binlogd.store.disk import Disk, explained
-from binlogd.store.index import encode_marks, read_summary, write_file_list, write_index
+from binlogd.store.index import encode_marks, fetch_summaries, read_summary, write_file_list, write_index
 from binlogd.store.layout import DataFolder, Timeline
 from binlogd.store.publication import Publication
 from binlogd.store.reader import BLOCK, FIRST_EVENT, Contents, Holdings, Progress, StoredFile, read_contents
@@ -55,6 +55,7 @@ def recover(folder: DataFolder, disk: Disk, progress: Progress | None = None) ->
     dropped, reason = 0, ""
     names = {timeline: timeline.binlogs() for timeline in timelines}
     listing = [(timeline, name) for timeline in timelines for name in names[timeline]]
+    fetch_summaries(timeline.path / name for timeline, name in listing[:-1])
     for number, (timeline, name) in enumerate(listing, 1):
         if number == len(listing):
             contents, dropped, reason = _recover_tail(timeline, name, disk, progress)
