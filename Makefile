@@ -16,9 +16,9 @@ help:
 	@echo "make test      lint and all tests but the slow ones; PYTEST='-k name' is passed on"
 	@echo "make test-all  lint and all tests"
 	@echo "make lint      ruff, mypy, import-linter"
-	@echo "make bench     speed beside MySQL's own tools, table and plots into docs/performance, 40 minutes;"
-	@echo "               BENCH='--only serving --rounds 3' is passed on, parts go into bench-out"
-	@echo "make bench-quick  the same with small loads, 3 minutes"
+	@echo "make bench     speed beside MySQL's own, table and plots into docs/performance, 40 minutes;"
+	@echo "               BENCH='--only serving --rounds 3' is passed on, and a part goes into bench-out"
+	@echo "make bench-quick   the same with small loads into bench-out, 3 minutes"
 	@echo "make wheel     a wheel for this machine's Python and a source distribution, in dist/"
 	@echo "make setup     only the virtual environment .venv"
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
-from testbed.bench import report
-from testbed.bench.__main__ import SECTIONS, run_section
+from testbed.bench import __main__ as main
+from testbed.bench import plots, report, stage
 from testbed.bench.clients import ends_dump
 from testbed.bench.samples import Column, Outcome, Sample, Section, Sense, Target, judge, medians
 from testbed.bench.stage import SIZES, Stage
@@ -103,10 +104,10 @@ def test_a_section_that_fails_keeps_its_samples_and_says_so(tmp_path: Path) -> N
         yield SAMPLES[0]
         raise OSError("the disk is full")
 
-    stage = Stage(SIZES["tiny"])
-    with_error = run_section(Section("bad", "Bad", "", measure, (Column("s", "wall_s"),)), stage)
-    stage.__exit__(None, None, None)
-    sound = run_section(section(), stage)
+    place = Stage(SIZES["tiny"])
+    with_error = main.run_section(Section("bad", "Bad", "", measure, (Column("s", "wall_s"),)), place)
+    sound = main.run_section(section(), place)
+    place.__exit__(None, None, None)
     report.write(tmp_path, MACHINE, SIZES["tiny"], [with_error, sound])
     results = json.loads((tmp_path / "results.json").read_text())
     assert results["sections"]["bad"]["error"] == "OSError: the disk is full"
@@ -117,6 +118,28 @@ def test_a_section_that_fails_keeps_its_samples_and_says_so(tmp_path: Path) -> N
     assert "| row | peer | 4.00 |  |" in table
 
 
+@pytest.mark.servers
+@pytest.mark.usefixtures("mysql")
+def test_a_run_of_which_a_part_failed_ends_with_code_1_and_all_there_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measure(_: Stage) -> Iterator[Sample]:
+        yield SAMPLES[0]
+        raise OSError("the disk is full")
+
+    bad = Section("bad", "Bad", "", measure, (Column("s", "wall_s"),))
+    monkeypatch.setattr(main, "SECTIONS", (bad, section()))
+    monkeypatch.setattr(stage, "hide_own_configuration", lambda _: None)  # it changes the environment for good
+    monkeypatch.setattr(plots, "available", lambda: False)
+    outcome = CliRunner().invoke(main.main, ["--size", "tiny", "--out", str(tmp_path)])
+    assert outcome.exit_code == 1
+    assert "the disk is full" in outcome.stdout
+    sections = json.loads((tmp_path / "results.json").read_text())["sections"]
+    assert [len(each["samples"]) for each in sections.values()] == [1, len(SAMPLES)]
+    monkeypatch.setattr(main, "SECTIONS", (section(),))
+    assert CliRunner().invoke(main.main, ["--size", "tiny", "--out", str(tmp_path)]).exit_code == 0
+
+
 def test_figures_of_a_disk_that_is_none_are_called_so() -> None:
     machine = MACHINE | {"disk": {"file_system": "tmpfs", "device": "tmpfs"}}
     assert "syncing costs nothing" in report.markdown(machine, SIZES["tiny"], [])
@@ -124,7 +147,7 @@ def test_figures_of_a_disk_that_is_none_are_called_so() -> None:
 
 
 def test_every_target_is_of_a_figure_that_is_shown() -> None:
-    for each in SECTIONS:
+    for each in main.SECTIONS:
         shown = {column.figure for column in each.columns}
         for target in each.targets:
             assert {target.figure, target.peer_figure or target.figure} <= shown, target
