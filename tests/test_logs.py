@@ -158,14 +158,14 @@ def test_unconfigured_never_writes_to_stdout() -> None:
     ids=str,
 )
 def test_redacts(event: dict[str, Any], clean: dict[str, Any]) -> None:
-    assert redact(event) == clean
+    assert redact(None, "info", event) == clean
 
 
 def test_redacts_what_is_too_deep_to_look_into() -> None:
     deep: Any = "S3CRET"
     for _ in range(20):
         deep = {"a": deep}
-    assert "S3CRET" not in str(redact({"deep": deep}))
+    assert "S3CRET" not in str(redact(None, "info", {"deep": deep}))
     loop: dict[str, Any] = {}
     loop["self"] = loop
-    assert REDACTED in str(redact(loop))
+    assert REDACTED in str(redact(None, "info", loop))

@@ -28,28 +28,6 @@ _IN_TEXT = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://[^\s:@]*:)\S+@")
 _ARG_START, _ARG_END = 48 - 3, 49 - 3
 
 
-class Secret:
-    """A text that shows in no repr, log or traceback."""
-
-    __slots__ = ("_text",)
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-
-    def reveal(self) -> str:
-        """The text."""
-        return self._text
-
-    def __repr__(self) -> str:
-        return "Secret('…')"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and self._text == other._text
-
-    def __hash__(self) -> int:
-        return hash(self._text)
-
-
 def mask_passwords(text: str) -> str:
     """``text`` with the password of every ``scheme://user:password@`` in it replaced by ``x``."""
     return _IN_TEXT.sub(rf"\1{MASK}@", text)

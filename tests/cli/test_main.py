@@ -54,7 +54,7 @@ def test_version() -> None:
 def test_version_and_help_import_nothing_heavy() -> None:
     script = (
         "import sys; from binlogd.cli.main import main; main([sys.argv[1]]);"
-        "print('heavy:', [name for name in ('logging', 'rich', 'asyncio', 'ctypes', "
+        "print('heavy:', [name for name in ('pydantic', 'structlog', 'logging', 'rich', 'asyncio', 'ctypes', "
         "'cryptography', 'binlogd.config', 'binlogd.cli.run') if name in sys.modules])"
     )
     for argument in ("--version", "--help"):

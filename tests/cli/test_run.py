@@ -16,7 +16,6 @@ from binlogd.cli import launch
 from binlogd.cli.launch import MAX_OPTIONS, encode_options, settings_for
 from binlogd.config import Purpose
 from binlogd.errors import ConfigError
-from binlogd.redaction import Secret
 from testbed.binlogd import Binlogd
 from tests.cli.support import TIMEOUT
 
@@ -48,7 +47,7 @@ def test_a_half_is_told_everything_by_a_pipe(told: Any) -> None:
     told(line)
     settings = settings_for(NOTHING, Purpose.RUN, supervised=True)
     assert settings.source.hosts == (("db1", 3307),)
-    assert settings.source.password == Secret('p@ss"')
+    assert settings.source.password.get_secret_value() == 'p@ss"'
     assert settings.server.listen == ("127.0.0.1", 4000)
     assert str(settings.data_dir) == "data with ☃"
 

@@ -13,7 +13,6 @@ from binlogd.config import NOT_YET, Purpose, Role, Settings, find_config, find_d
 from binlogd.config.layers import variable_of
 from binlogd.config.model import walk
 from binlogd.errors import ConfigError
-from binlogd.redaction import Secret
 
 SECRET = "S3CRET"
 SOURCE = f'[source]\nhosts = ["db1"]\nuser = "repl"\npassword = "{SECRET}"\n'
@@ -64,7 +63,7 @@ def test_a_source_alone_is_enough() -> None:
     assert settings.http.listen == ("127.0.0.1", 8307)
     (owner,) = settings.server.users
     assert owner.password is not None
-    assert (owner.name, owner.password.reveal(), owner.role) == ("repl", "pw", Role.ADMIN)
+    assert (owner.name, owner.password.get_secret_value(), owner.role) == ("repl", "pw", Role.ADMIN)
 
 
 def test_the_strongest_wins(write: Write) -> None:
@@ -78,7 +77,7 @@ def test_the_strongest_wins(write: Write) -> None:
     assert settings.http.listen.port == 4
     assert settings.server.max_connections == 1, "tables are merged key by key"
     assert (settings.source.user, settings.source.hosts[0].host) == ("other", "db2")
-    assert settings.source.password == Secret(SECRET), "the URL said nothing of a password"
+    assert settings.source.password.get_secret_value() == SECRET, "the URL said nothing of a password"
 
 
 def test_every_option_has_a_variable() -> None:
@@ -114,12 +113,12 @@ def test_one_password_replaces_another(tmp_path: Path, write: Write, stronger: s
         settings = load(file, {"BINLOGD_SOURCE__PASSWORD": "new"})
     else:
         settings = load(file, source="mysql://u:new@h")
-    assert settings.source.password == Secret("new")
+    assert settings.source.password.get_secret_value() == "new"
     assert settings.source.password_file is None
     secret = tmp_path / "secret"
     secret.write_text("from file\n")
     settings = load(write(SOURCE), {"BINLOGD_SOURCE__PASSWORD_FILE": str(secret)})
-    assert settings.source.password == Secret("from file")
+    assert settings.source.password.get_secret_value() == "from file"
 
 
 def test_where_the_file_is_found(tmp_path: Path) -> None:
@@ -319,8 +318,8 @@ def test_what_must_be_there() -> None:
     assert refusal().startswith("source.hosts is missing — give --source mysql://")
     assert refusal(environ={"BINLOGD_SOURCE__HOSTS": "h"}).startswith("source.user is missing")
     assert refusal(source="mysql://u@h").startswith("source.password is missing")
-    assert load(source="mysql://u:@h").source.password == Secret("")
-    assert load(source="mysql://u@h", environ={"BINLOGD_SOURCE__PASSWORD": ""}).source.password == Secret("")
+    assert load(source="mysql://u:@h").source.password.get_secret_value() == ""
+    assert load(source="mysql://u@h", environ={"BINLOGD_SOURCE__PASSWORD": ""}).source.has_password
 
 
 def test_what_must_be_there_for_each_purpose(write: Write) -> None:

@@ -16,7 +16,7 @@ from binlogd.logs import get_logger
 from binlogd.receiver.link import Wake
 from binlogd.receiver.progress import Progress
 from binlogd.receiver.receiver import Receiver
-from binlogd.receiver.session import SourceOptions, Tls
+from binlogd.receiver.session import Secret, SourceOptions, Tls
 from binlogd.store.disk import Disk
 from binlogd.store.layout import DataFolder
 from binlogd.store.lock import StoreLock
@@ -33,12 +33,11 @@ def source_options(settings: Settings) -> SourceOptions:
     """What the receiver needs to know."""
     source = settings.source
     host, port = source.hosts[0]
-    assert source.user is not None and source.password is not None, "load_settings asks for them"
     return SourceOptions(
         host=host,
         port=port,
         user=source.user,
-        password=source.password,
+        password=Secret(source.password.get_secret_value()),
         semi_sync=source.semi_sync,
         start=source.start,
         heartbeat=source.heartbeat,

@@ -45,8 +45,10 @@ def run_sender(settings: Settings) -> None:
                 user.name: User(
                     Account(
                         user.name,
-                        password=user.password.reveal() if user.password is not None else None,
-                        password_hash=user.password_hash.reveal() if user.password_hash is not None else None,
+                        password=user.password.get_secret_value() if user.password is not None else None,
+                        password_hash=(
+                            user.password_hash.get_secret_value() if user.password_hash is not None else None
+                        ),
                     ),
                     Role(user.role.value),
                     user.allows,

@@ -3,8 +3,7 @@
     layers.py    where values come from, strongest first: command line, environment, file; unknown names
     url.py       --source mysql://user:password@host:port
     address.py   HOST:PORT
-    options.py   what an option is, and how tables of them are read
-    values.py    the enums and readers that options are made of
+    values.py    the enums and checked types that options are made of
     model.py     every option, its type, default, limits and description: the one definition of each
     load.py      layers + model → Settings, or one ConfigError that names the key, its value and where it stands
     template.py  the model as a commented configuration file (binlogd init)

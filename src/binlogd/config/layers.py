@@ -22,11 +22,9 @@ import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
-from binlogd.config import options
-from binlogd.config.model import Settings, walk
-from binlogd.config.options import Path_, Section
+from binlogd.config.model import Section, Settings, walk
 from binlogd.config.url import parse_source_url
 from binlogd.errors import ConfigError
 
@@ -39,6 +37,8 @@ _OTHER_VARIABLES = re.compile(r"BINLOGD_(CONFIG|DEBUG|MYSQLD|PURE|TEST_\w+)")
 
 _PASSWORDS = ("password", "password_file")
 _OPTIONS = {"--data-dir": ("data_dir",), "--listen": ("server", "listen"), "--http": ("http", "listen")}
+
+Path_ = tuple[str | int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,8 @@ def _environment(environ: Mapping[str, str]) -> Layer:
                 f"unknown environment variable {name}",
                 hint=_nearest(name, keys) or "unset it if it is not meant",
             )
-        _put(values, key.path, _list_from(name, environ[name], key.repeated) if key.option.many else environ[name])
+        listed = get_origin(key.field.annotation) is tuple
+        _put(values, key.path, _list_from(name, environ[name], key.repeated) if listed else environ[name])
     return Layer(values, lambda path: f"environment variable {variable_of(_strings(path)[:2])}")
 
 
@@ -175,7 +176,7 @@ def _check_names(values: Any, table: type[Section], above: Path_, where: str) ->
     """Every key of ``values`` is one of ``table``, and every table is a table."""
     if not isinstance(values, dict):
         raise ConfigError(f"{dotted(above)} ({where}) must be a table", hint=f"write [{dotted(above)}]")
-    keys = {key.path[0]: key for key in options.walk(table) if len(key.path) == 1}
+    keys = {key.path[0]: key for key in walk(table) if len(key.path) == 1}
     for name, value in values.items():
         key = keys.get(name)
         if key is None:

@@ -17,10 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from binlogd.config.layers import Layer, dotted, load_layers, merge, origin_of
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
+
+from binlogd.config.layers import Layer, Path_, dotted, load_layers, merge, origin_of
 from binlogd.config.model import Settings
-from binlogd.config.options import Fault, Path_
-from binlogd.config.values import Divergence
+from binlogd.config.values import Divergence, FilePath
 from binlogd.errors import ConfigError
 from binlogd.redaction import mask_passwords
 
@@ -97,9 +99,10 @@ def load_settings(
     options = {"--source": source, "--listen": listen, "--data-dir": data_dir, "--http": http}
     layers = load_layers(config, os.environ if environ is None else environ, options)
     try:
-        settings = Settings.read(merge(layers))
-    except Fault as fault:
-        raise _config_error(fault, layers) from None
+        settings = Settings.model_validate(merge(layers))
+    except ValidationError as error:
+        # The first is enough: a person puts right one after the other.
+        raise _config_error(error.errors(include_url=False)[0], layers) from None
     for key, option in NOT_YET.items():
         if option.is_set(settings):
             where = origin_of(layers, tuple(key.split(".")))
@@ -125,18 +128,21 @@ def find_data_dir(
     Whether it exists is the store's to say. Raises ConfigError when the place cannot be told; with
     ``data_dir`` and no ``config`` neither the environment nor a file is looked at.
     """
-    option = Settings.options()["data_dir"]
     if data_dir is not None and config is None:
         layers: tuple[Layer, ...] = ()
         value: Any = data_dir
     else:
         layers = load_layers(config, os.environ if environ is None else environ, {"--data-dir": data_dir})
-        value = merge(layers).get("data_dir", option.default)
+        value = merge(layers).get("data_dir", Settings.model_fields["data_dir"].default)
     try:
-        found: Path = option.read(value)
-    except ValueError as bad:
-        raise _config_error(Fault(("data_dir",), str(bad)), layers) from None
-    return found
+        return _DATA_DIR.validate_python(value)
+    except ValidationError as error:
+        detail = error.errors(include_url=False)[0]
+        detail["loc"] = ("data_dir",)
+        raise _config_error(detail, layers) from None
+
+
+_DATA_DIR: TypeAdapter[Path] = TypeAdapter(FilePath)
 
 
 def _require_source(settings: Settings) -> None:
@@ -147,7 +153,7 @@ def _require_source(settings: Settings) -> None:
         ("user", bool(source.user), f"give {url}, or the key in a file, or BINLOGD_SOURCE__USER"),
         (
             "password",
-            source.password is not None,
+            source.has_password,
             "give password or password_file in a file, or BINLOGD_SOURCE__PASSWORD; "
             "an empty one must be written, as in mysql://user:@host",
         ),
@@ -156,12 +162,48 @@ def _require_source(settings: Settings) -> None:
             raise ConfigError(f"source.{key} is missing", hint=hint)
 
 
-def _config_error(fault: Fault, layers: tuple[Layer, ...]) -> ConfigError:
-    """One line: which key, its value, where it stands, what is wrong with it."""
-    where = origin_of(layers, fault.path)
-    value = _shown(layers, fault.path)
-    head = dotted(fault.path) + (f" = {value}" if value else "") + (f" ({where})" if where else "")
-    return ConfigError(f"{head}: {fault.text}")
+def _config_error(detail: ErrorDetails, layers: tuple[Layer, ...]) -> ConfigError:
+    """One line from pydantic's first complaint."""
+    context = detail.get("ctx", {})
+    path: Path_ = detail["loc"]
+    if detail["type"] == "fault":  # raised for one key by a table's check
+        path = (*path, context["key"])
+    where = origin_of(layers, path)
+    value = _shown(layers, path)
+    head = dotted(path) + (f" = {value}" if value else "") + (f" ({where})" if where else "")
+    return ConfigError(f"{head}: {_complaint(detail, context)}")
+
+
+def _complaint(detail: ErrorDetails, context: Mapping[str, Any]) -> str:
+    kind = detail["type"]
+    if kind == "fault":
+        return str(context["text"])
+    if kind == "value_error":
+        return str(context["error"])
+    if kind in _COMPLAINTS:
+        return _COMPLAINTS[kind].format_map({name: _plain(value) for name, value in context.items()})
+    return detail["msg"].replace("Input should be", "must be")
+
+
+_COMPLAINTS = {
+    "missing": "is missing",
+    "enum": "must be one of {expected}",
+    "bool_parsing": "must be true or false",
+    "bool_type": "must be true or false",
+    "int_parsing": "must be a whole number",
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "int_parsing_size": "is far too large",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than_equal": "must be at most {le}",
+    "string_type": "must be text in quotes",
+    "string_too_long": "must have at most {max_length} characters",
+    "tuple_type": "must be a list, in brackets",
+}
+
+
+def _plain(value: Any) -> str:
+    return str(value).replace("'", "").replace(" or ", ", ")
 
 
 def _shown(layers: tuple[Layer, ...], path: Path_) -> str:

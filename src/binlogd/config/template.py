@@ -7,14 +7,19 @@ model, it cannot miss an option or show a wrong default.
 
 from __future__ import annotations
 
+import enum
 import json
 import textwrap
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+from pydantic import SecretStr
+from pydantic.fields import FieldInfo
+
 from binlogd.config.load import NOT_YET
-from binlogd.config.model import walk
-from binlogd.config.options import Key
+from binlogd.config.model import Key, walk
+from binlogd.config.values import Written
 
 _WIDTH = 100  # columns of prose
 
@@ -45,16 +50,27 @@ def _lines() -> Iterator[str]:
         elif key.table is not None:
             yield f"[{key.dotted}]"
         else:
-            yield f"#{key.path[-1]} = {_toml(key.option.default if key.option.example is None else key.option.example)}"
+            yield f"#{key.path[-1]} = {_toml(_value(key.field))}"
 
 
 def _description(key: Key) -> str:
-    text = key.option.description
-    if key.option.choices:
-        text += f" One of: {', '.join(key.option.choices)}."
+    text = key.field.description or ""
+    kind = key.field.annotation
+    if isinstance(kind, type) and issubclass(kind, enum.Enum):
+        text += f" One of: {', '.join(member.value for member in kind)}."
     if key.dotted in NOT_YET:
         text += f" Not in this version: {NOT_YET[key.dotted].reason}."
     return text
+
+
+def _value(field: FieldInfo) -> Any:
+    """The default as it is written in a file, else the example."""
+    if field.examples:
+        return field.examples[0]
+    for extra in field.metadata:
+        if isinstance(extra, Written):
+            return extra.format(field.default)
+    return field.default
 
 
 def _toml(value: Any) -> str:
@@ -64,9 +80,9 @@ def _toml(value: Any) -> str:
         return str(value)
     if isinstance(value, list):
         return f"[{', '.join(map(_toml, value))}]"
-    assert isinstance(value, str), value
+    assert isinstance(value, str | Path) and not isinstance(value, SecretStr), value
     # A TOML basic string escapes what JSON does.
-    return json.dumps(value, ensure_ascii=False)
+    return json.dumps(str(value), ensure_ascii=False)
 
 
 def _prose(text: str) -> list[str]:

@@ -15,7 +15,6 @@ from binlogd import __version__
 from binlogd.errors import ConfigError, ProtocolError, ServerError, SourceRefused
 from binlogd.receiver.link import Link, Wake
 from binlogd.receiver.plan import SourceFacts, Start, check_identity
-from binlogd.redaction import Secret
 from binlogd.store.layout import Identity
 from binlogd.store.source_facts import NUMBERS, TEXTS, SourceSettings
 from binlogd.wire.client import ClientConnection, ClientState, TlsPolicy
@@ -60,6 +59,22 @@ class SourceOptions:
     tls_key: Path | None = None
     report_host: str = ""
     report_port: int = 0
+
+
+class Secret:
+    """A text that shows in no repr, log or traceback."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        """The text."""
+        return self._text
+
+    def __repr__(self) -> str:
+        return "Secret('…')"
 
 
 class Session:
