@@ -169,3 +169,12 @@ def test_redacts_what_is_too_deep_to_look_into() -> None:
     loop: dict[str, Any] = {}
     loop["self"] = loop
     assert REDACTED in str(redact(None, "info", loop))
+
+
+def test_logging_loads_nothing_heavy() -> None:
+    """Each of the processes that run for ever has it in memory."""
+    script = "import binlogd.logs, sys; print([name for name in ('rich', 'pygments') if name in sys.modules])"
+    result = subprocess.run(
+        [sys.executable, "-c", script + "; import rich"], capture_output=True, text=True, check=True
+    )
+    assert result.stdout == "[]\n"
