@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from binlogd.sender.blocks import Blocks
 from binlogd.sender.catalog import Catalog
 from binlogd.sender.channel import Channel
 from binlogd.sender.dump import Dump, DumpRequest
+from binlogd.sender.live import LiveTail
 from binlogd.store.publication import Publication
 from binlogd.store.reader import publication_of, read_store
 from binlogd.wire.packets import PacketReader
@@ -116,11 +118,13 @@ class Pair:
         self._client.close()
 
 
-def make_dump(catalog: Catalog, asked: DumpRequest, pair: Pair, *, sequence: int = 1) -> Dump:
+def make_dump(
+    catalog: Catalog, asked: DumpRequest, pair: Pair, *, sequence: int = 1, live: LiveTail | None = None
+) -> Dump:
     return Dump(
         channel=pair.channel,
         catalog=catalog,
-        blocks=Blocks(),
+        live=live or LiveTail(catalog, Blocks()),
         request=asked,
         server_id=SERVER_ID,
         sequence=sequence,
@@ -180,3 +184,11 @@ def published(path: Path) -> Publication:
 
 def is_heartbeat(event: bytes) -> bool:
     return Header.decode(event).type in HEARTBEATS
+
+
+def trusting() -> ssl.SSLContext:
+    """A client that asks nothing."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context

@@ -16,7 +16,7 @@ import pytest
 from binlogd.sender.certificates import tls_context
 from binlogd.sender.channel import Channel
 from binlogd.store.disk import Disk
-from tests.sender.support import PATIENCE
+from tests.sender.support import PATIENCE, trusting
 
 MIB = 1 << 20
 MORE_THAN_FITS = random.Random(3).randbytes(12 * MIB)  # than the buffers of loopback take
@@ -44,14 +44,6 @@ def context(tmp_path_factory: pytest.TempPathFactory) -> ssl.SSLContext:
     """The server's side of TLS."""
     folder: Path = tmp_path_factory.mktemp("tls")
     return tls_context(folder, Disk(), certificate=None, key=None)
-
-
-def trusting() -> ssl.SSLContext:
-    """A client that asks nothing."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
 
 
 Body = Callable[[Channel, socket.socket], Awaitable[None]]
@@ -172,6 +164,20 @@ def test_a_client_that_goes_away_with_the_rest_to_come(
             await waiting
         with pytest.raises(OSError):
             await channel.drained(PATIENCE)
+
+    talk(runner, body, tls=context if tls else None)
+
+
+@encrypted
+def test_closing_with_the_rest_to_come(runner: asyncio.Runner, context: ssl.SSLContext, tls: bool) -> None:
+    async def body(channel: Channel, client: socket.socket) -> None:
+        assert not channel.put(MORE_THAN_FITS)
+        descriptor = channel._socket.fileno()
+        channel.close()
+        assert not asyncio.get_running_loop().remove_writer(descriptor)
+        with suppress(ConnectionError, ssl.SSLError):
+            while await asyncio.to_thread(client.recv, MIB):
+                pass
 
     talk(runner, body, tls=context if tls else None)
 

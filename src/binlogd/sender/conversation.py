@@ -206,7 +206,7 @@ class Conversation:
         dump = Dump(
             channel=self._channel,
             catalog=service.catalog,
-            blocks=service.blocks,
+            live=service.live,
             request=request,
             server_id=service.identity.server_id,
             sequence=wire.begin_stream(),

@@ -2,8 +2,8 @@
 
 The sequence a client sees is protocol.md §3: before every file a fake ROTATE and the file's FORMAT_DESCRIPTION, then
 its events; by GTID, without the transactions the replica has, and a heartbeat that carries the skipped end before
-the next event and at the end of the newest file. At the live tail the dump waits for publications; a heartbeat goes out
-whenever nothing else did for the replica's period.
+the next event and at the end of the newest file. At the live tail the dump is served together with all others that are
+there (live.py); a heartbeat goes out whenever nothing else did for the replica's period.
 
 A dump reads files below the published position only. What it holds is at most one block's packets, whatever the
 transactions. While the client keeps up, block after block goes out without a task switch, until the dump's turn is
@@ -31,12 +31,12 @@ from binlogd.binlog.header import ChecksumAlgorithm
 from binlogd.binlog.walk import HEADER_LENGTH, MAX_EVENT
 from binlogd.errors import EventError, StoreError
 from binlogd.logs import get_logger
-from binlogd.sender.blocks import BLOCK, Blocks, fetch
+from binlogd.sender.blocks import BLOCK, fetch
 from binlogd.sender.catalog import Catalog
 from binlogd.sender.channel import Channel
+from binlogd.sender.live import LiveTail
 from binlogd.sender.plan import FIRST_POSITION, refuse, start_by_gtid, start_by_position
 from binlogd.store.disk import explained
-from binlogd.store.publication import Publication
 from binlogd.store.reader import Head, read_head
 from binlogd.store.seek import leap, read_gtid
 
@@ -72,14 +72,15 @@ class Dump:
         *,
         channel: Channel,
         catalog: Catalog,
-        blocks: Blocks,
+        live: LiveTail,
         request: DumpRequest,
         server_id: int,
         sequence: int,
     ) -> None:
         self._channel = channel
         self._catalog = catalog
-        self._blocks = blocks
+        self._live = live
+        self._blocks = live.blocks
         self._request = request
         self._server_id = server_id
         has = request.has
@@ -94,6 +95,8 @@ class Dump:
         self._turn_ends = 0.0
         self._clears_created: bool | None = None  # decided by the first file, as mysqld does, for all of them
         self._sending = False
+        self._offered = 0  # bytes offered at the live tail of which the channel still has some
+        self._failure: EventError | OSError | None = None  # met there
         self.sent_bytes = 0
         self.last_event_time = 0  # of the first event of the block last sent; seconds since the epoch
 
@@ -196,7 +199,6 @@ class Dump:
         """The file's events; for the newest file, waiting for more until it is not the newest."""
         catalog, outlet = self._catalog, self._outlet
         while True:
-            seen = catalog.publication
             if outlet.position < catalog.logs[self._index].size:
                 await self._stretch(catalog.logs[self._index].size)
                 continue
@@ -208,7 +210,7 @@ class Dump:
                 continue  # the file may have grown, and ended, meanwhile
             if not self._request.blocking:
                 return
-            await self._wait(seen)
+            await self._attend()
 
     async def _stretch(self, end: int) -> None:
         """Everything up to ``end``."""
@@ -243,18 +245,46 @@ class Dump:
         elif go_on and not outlet.consumed:
             raise EventError(f"the event at {outlet.position} does not end before {end}")
         blocks.give(packets)
-        if not go_on or (outlet.skipped_to and self._heartbeat_due() == 0):
+        if not go_on or (outlet.skipped_to and self.heartbeat_due() == 0):
             await self._heartbeat(outlet.skipped_to)
         if time.monotonic() >= self._turn_ends:  # neither skipping nor a socket with room waits by itself
             await asyncio.sleep(0)
             self._turn_ends = time.monotonic() + blocks.turn()
 
-    async def _wait(self, seen: Publication) -> None:
-        """For a newer publication; a heartbeat whenever its time has come."""
-        while not await self._catalog.wait(seen, self._heartbeat_due()):
+    async def _attend(self) -> None:
+        """At the live tail, until there is something to do that is done here."""
+        await self._live.attend(self, self._index)
+        if self._offered:
+            await self._channel.drained(SEND_TIMEOUT)
+            self._sent(self._offered, time.monotonic())
+            self._offered = 0
+        if self._failure is not None:
+            raise self._failure
+        if self.heartbeat_due() == 0 and self._outlet.position == self._catalog.logs[self._index].size:
             await self._heartbeat(self._outlet.position)
 
-    def _heartbeat_due(self) -> float | None:
+    def take(self, start: int, end: int, packets: memoryview, now: float) -> bool:
+        """``live.Member``: send up to ``end``, of which the block holds what follows ``start``, without waiting."""
+        outlet, block = self._outlet, self._blocks.block
+        at = outlet.position - start
+        try:
+            outlet.frame(block, at, end - start, packets)
+        except EventError as bad:
+            self._failure = bad
+        filled = outlet.filled
+        if filled:
+            self.last_event_time = int.from_bytes(block[at : at + 4], "little") or self.last_event_time
+            self._sending = True
+            try:
+                if self._channel.offer(packets[:filled]):
+                    self._sent(filled, now)
+                else:
+                    self._offered = filled
+            except OSError as gone:
+                self._failure = gone
+        return outlet.position == end and not (self._sending or outlet.skipped_to or self._failure)
+
+    def heartbeat_due(self) -> float | None:
         """Seconds until a heartbeat must go out, None when the client wants none."""
         period = self._request.heartbeat
         return max(self._sent_at + period - time.monotonic(), 0.0) if period else None
@@ -275,14 +305,19 @@ class Dump:
 
     async def _send(self, data: bytes | memoryview) -> None:
         self._sending = True
-        done = self._channel.put(data)
-        if not done:
-            await self._channel.drained(SEND_TIMEOUT)
+        if self._channel.put(data):
+            self._sent(len(data), time.monotonic())
+            return
+        await self._channel.drained(SEND_TIMEOUT)
+        now = time.monotonic()
+        self._sent(len(data), now)
+        self._turn_ends = now + self._blocks.turn()
+
+    def _sent(self, size: int, now: float) -> None:
+        """The kernel has it."""
         self._sending = False
-        self.sent_bytes += len(data)
-        self._sent_at = time.monotonic()
-        if not done:
-            self._turn_ends = self._sent_at + self._blocks.turn()
+        self.sent_bytes += size
+        self._sent_at = now
 
     def _has_first(self, head: Head, size: int) -> bool:
         """Whether the client has the first transaction of the file (then its temporary tables are to stay)."""

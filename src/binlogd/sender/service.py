@@ -18,6 +18,7 @@ from binlogd.errors import Refusal
 from binlogd.sender.blocks import Blocks
 from binlogd.sender.catalog import Catalog
 from binlogd.sender.dump import Dump
+from binlogd.sender.live import LiveTail
 from binlogd.sender.sql.backend import AttachedReplica, BinaryLog, BinaryLogStatus, Process
 from binlogd.sender.sql.facts import ServerFacts, advertised_version
 from binlogd.sender.sql.statements import KillTarget, Role
@@ -92,7 +93,7 @@ class Service:
         port: int,
     ) -> None:
         self.catalog = catalog
-        self.blocks = Blocks()
+        self.live = LiveTail(catalog, Blocks())
         self.identity = identity
         self.tls = tls
         self.rsa_key = rsa_key
