@@ -257,19 +257,31 @@ SECTION = Section(
     ),
     targets=(
         Target("≤ 1.10 × null client (dump)", COMPILED, "dump_s", Sense.AT_MOST, 1.10, NULL),
-        Target(
-            "≥ 4 × as fast as mysqlbinlog (whole)",
-            COMPILED,
-            "whole_s",
-            Sense.AS_FAST,
-            4,
-            MYSQLBINLOG,
-            rows="single-row",
+        *(
+            target
+            for clock, figure in (("dump", "dump_s"), ("whole", "whole_s"))
+            for target in (
+                Target(
+                    f"≥ 4 × as fast as mysqlbinlog ({clock})",
+                    COMPILED,
+                    figure,
+                    Sense.AS_FAST,
+                    4,
+                    MYSQLBINLOG,
+                    rows="single-row",
+                ),
+                Target(
+                    f"≥ 1.2 × as fast as mysqlbinlog ({clock})",
+                    COMPILED,
+                    figure,
+                    Sense.AS_FAST,
+                    1.2,
+                    MYSQLBINLOG,
+                    rows="MB in",
+                ),
+                Target(f"no slower than mysqlbinlog ({clock})", PLAIN, figure, Sense.AS_FAST, 1, MYSQLBINLOG),
+            )
         ),
-        Target(
-            "≥ 1.2 × as fast as mysqlbinlog (whole)", COMPILED, "whole_s", Sense.AS_FAST, 1.2, MYSQLBINLOG, rows="MB in"
-        ),
-        Target("no slower than mysqlbinlog (whole)", PLAIN, "whole_s", Sense.AS_FAST, 1, MYSQLBINLOG),
         Target("≤ 64 MiB", COMPILED, "peak_rss_bytes", Sense.AT_MOST, 64, scale=MIB),
     ),
 )
