@@ -287,6 +287,23 @@ def test_wrong_marks_find_the_same(tmp_path: Path, how: str) -> None:
         assert found(folder, f"{UUID_A}:{gno}") == ([(1, FIRST, first.starts[gno - 1], f"{UUID_A}:{gno}")], "")
 
 
+def test_gtid_events_of_a_server_newer_than_we_know(tmp_path: Path) -> None:
+    """A dump does not begin at one; that it is there can be told all the same."""
+    log = Log().begin_file()
+    starts = []
+    for gno in range(1, 4):
+        starts.append(log.position)
+        log.put(builders.tagged_gtid(SID_A, "t", gno, needed=60))
+        log.query(b"DROP TABLE t")
+    folder = make_store(tmp_path, {FIRST: log.data})
+    for _ in range(2):
+        assert found(folder, f"{UUID_A}:t:2-3") == ([(1, FIRST, starts[1], f"{UUID_A}:t:2-3")], "")
+        assert at(find_time(folder, TIME + 4)) == (1, FIRST, starts[1])
+        mark_times(folder, 0)
+    with opened(tmp_path, log.data) as descriptor:
+        assert read_gtid(descriptor, starts[0], log.position, 4) is None
+
+
 def test_of_the_newest_file_only_whole_transactions_are_found(tmp_path: Path) -> None:
     log = Log().begin_file().transaction(1).transaction(2)
     for torn in (b"", b"\0" * 300, bytes(log.data[log.ends[0] : -1]), broken(bytes(log.data[log.ends[0] :]), 50)):

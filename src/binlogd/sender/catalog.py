@@ -133,30 +133,34 @@ class Catalog:
         newest = self.logs[-1] if self.logs else None
         if newest is None or newest.timeline != publication.timeline:
             return False
-        base, number = binlog_base(newest.name), binlog_number(newest.name)
-        behind = [f"{base}.{number:06d}" for number in range(number + 1, binlog_number(publication.file))]
+        base, first, last = binlog_base(newest.name), binlog_number(newest.name), binlog_number(publication.file)
+        if last <= first:
+            return False
+        names = [newest.name, *(f"{base}.{number:06d}" for number in range(first + 1, last)), publication.file]
         folder = self._timelines[newest.timeline].path
         try:
-            sizes = [(name, (folder / name).stat().st_size) for name in (newest.name, *behind, publication.file)]
+            sizes = [(folder / name).stat().st_size for name in names]
         except FileNotFoundError:
             return False
         self.logs.pop()
-        for name, size in sizes[:-1]:
+        for name, size in zip(names[:-1], sizes, strict=False):
             self.logs.append(StoredLog(newest.timeline, name, size))
             self._before.append(self._before[-1] + size)
         self.logs.append(StoredLog(newest.timeline, publication.file, publication.position))
         return True
 
     def _list_up_to(self, publication: Publication) -> None:
-        """List the files from the newest timeline that is known, up to the published one."""
-        begin = self.logs[-1].timeline if self.logs else 0
-        timelines = dict(self._timelines)
-        logs = [log for log in self.logs if log.timeline < begin]
+        """Add what the folders have, from the newest file that is known to the published one."""
+        timelines, logs = dict(self._timelines), list(self.logs)
+        newest = logs.pop() if logs else None
         for timeline in self._folder.timelines():
-            if timeline.number < begin:
+            if newest is not None and timeline.number < newest.timeline:
                 continue
             timelines[timeline.number] = timeline
             for name in timeline.binlogs():
+                known = newest is not None and timeline.number == newest.timeline
+                if known and newest is not None and binlog_number(name) < binlog_number(newest.name):
+                    continue
                 if (timeline.number, name) == (publication.timeline, publication.file):
                     logs.append(StoredLog(timeline.number, name, publication.position))
                     self._replace(timelines, logs)

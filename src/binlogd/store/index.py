@@ -109,7 +109,7 @@ def fetch_summaries(binlogs: Iterable[Path]) -> None:
     """Have the kernel fetch the summaries of many files from the disk at once, before they are read one by one."""
     for binlog in binlogs:
         with suppress(OSError):
-            descriptor = os.open(index_path(binlog), os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = os.open(f"{binlog}.idx", os.O_RDONLY | os.O_CLOEXEC)  # 10,000 more Paths are a MiB
             try:
                 os.posix_fadvise(descriptor, 0, SUMMARY_SIZE, os.POSIX_FADV_WILLNEED)
             finally:
@@ -119,7 +119,7 @@ def fetch_summaries(binlogs: Iterable[Path]) -> None:
 def read_summary(binlog: Path, size: int) -> Summary | None:
     """The summary beside a binary log of ``size`` bytes; None when missing or stale."""
     try:
-        with open(index_path(binlog), "rb") as file:
+        with open(f"{binlog}.idx", "rb") as file:
             return _decode_summary(file, binlog.name, size)
     except OSError:
         return None  # derivable: a reader walks the file, the receiver writes it again

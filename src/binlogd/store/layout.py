@@ -55,8 +55,10 @@ class Timeline:
     def binlogs(self) -> list[str]:
         """The names of its binary logs in the order of their numbers."""
         with explained("list", self.path):
-            names = [entry.name for entry in os.scandir(self.path) if is_binlog_name(entry.name)]
-        return sorted(names, key=lambda name: (binlog_number(name), name))
+            names = [name for name in os.listdir(self.path) if name[-1].isdigit() and is_binlog_name(name)]
+        names.sort()
+        names.sort(key=binlog_number)
+        return names
 
     def temporaries(self) -> list[Path]:
         """Unfinished files that a crash left, and marks."""

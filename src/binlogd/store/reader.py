@@ -35,7 +35,7 @@ from binlogd.store.publication import NOTHING, Publication
 FIRST_EVENT = len(BINLOG_MAGIC)  # its offset
 UNFINISHED = "an unfinished transaction"
 BLOCK = 1024 * 1024  # bytes read at a time: large enough for the disk, small enough for memory
-MANY_RUNS = 5_000  # GTID runs held at most before they are made one set: 1 MiB
+MANY_RUNS = 1_000  # GTID runs held at most before they are made one set: 200 KiB
 
 Progress = Callable[[int, int], None]  # (bytes done, bytes in all)
 
@@ -244,12 +244,17 @@ def read_file(timeline: Timeline, name: str, *, finished: bool, end: int | None 
 
 def read_store(folder: DataFolder, progress: Progress | None = None) -> Iterator[StoredFile]:
     """Every file, oldest first; the newest up to its last whole transaction. Each is read when it is asked for."""
-    listing = [(timeline, name) for timeline in folder.timelines() for name in timeline.binlogs()]
-    fetch_summaries(timeline.path / name for timeline, name in listing[:-1])
-    for number, (timeline, name) in enumerate(listing, 1):
-        yield read_file(timeline, name, finished=number < len(listing))
-        if progress is not None:
-            progress(number, len(listing))
+    listing = [(timeline, timeline.binlogs()) for timeline in folder.timelines()]
+    total = sum(len(names) for _, names in listing)
+    for timeline, names in listing:
+        fetch_summaries(timeline.path / name for name in names)
+    number = 0
+    for timeline, names in listing:
+        for name in names:
+            number += 1
+            yield read_file(timeline, name, finished=number < total)
+            if progress is not None:
+                progress(number, total)
 
 
 def read_previous(path: Path, end: int | None = None) -> GtidSet | None:

@@ -18,7 +18,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import groupby, pairwise
+from itertools import groupby, zip_longest
 from operator import itemgetter
 from pathlib import Path
 
@@ -30,7 +30,7 @@ from binlogd.errors import EventError, StoreDamaged
 from binlogd.store.disk import explained
 from binlogd.store.index import read_marks, read_summary
 from binlogd.store.layout import DataFolder, Timeline
-from binlogd.store.reader import Head, read_head, read_previous, walk_blocks
+from binlogd.store.reader import FIRST_EVENT, Head, read_head, read_previous, walk_blocks, walk_file
 
 LONGEST_GTID_EVENT = 1024  # bytes, with every optional field of 9.7 and room for more
 
@@ -165,15 +165,32 @@ class _File:
         within = HEADER_LENGTH <= length <= MAX_EVENT
         return within and log_pos in (0, (mark.offset + length) & 0xFFFFFFFF)  # 0: MariaDB
 
+    def marks(self) -> list[Mark]:
+        """Its marks, as they are beside it; without any, by a walk over it."""
+        return list(read_marks(self.path)) or self.walked()
+
+    def walked(self) -> list[Mark]:
+        """Its marks by a walk over it, which are right."""
+        walk = Walk(position=FIRST_EVENT, checksum=self.head.algorithm.length)
+        with self._torn():
+            walk_file(self.descriptor, walk, self.size)
+        return walk.marks
+
     def transactions(self, begin: int, end: int) -> Iterator[Mark]:
         """Each whole transaction from ``begin``, where one begins, to ``end``."""
         walk = Walk(position=begin, checksum=self.head.algorithm.length, spacing=0)
-        try:
+        with self._torn():
             for _ in walk_blocks(self.descriptor, walk, end):
                 yield from walk.marks
                 walk.marks.clear()
+        yield from walk.marks  # those before the torn end
+
+    @contextmanager
+    def _torn(self) -> Iterator[None]:
+        """Where an event is bad the newest file ends; a finished one is damaged."""
+        try:
+            yield
         except EventError as bad:
-            yield from walk.marks
             if not self.newest:
                 raise StoreDamaged(
                     f"{self.path}: {bad.message}", hint="fetch the file again from the source, or restore it"
@@ -244,31 +261,36 @@ def _find_part(file: tuple[Timeline, str], part: GtidSet, *, newest: bool) -> Pl
         summary = None if newest else read_summary(opened.path, opened.size)
         if summary is not None:
             part &= summary.added
-        first, held = _search(opened, list(read_marks(opened.path)), part, all_there=summary is not None)
-        if part and first is None and summary is not None:
-            first, held = _search(opened, [], part, all_there=True)  # the marks were wrong
+        if not part:
+            return None
+        first, held = _search(opened, opened.marks(), part, all_there=summary is not None)
+        if first is None and summary is not None:
+            first, held = _search(opened, opened.walked(), part, all_there=True, sure=True)  # the marks were wrong
     return None if first is None else Place(timeline, name, first.offset, first.timestamp, held)
 
 
-def _search(file: _File, marks: list[Mark], part: GtidSet, *, all_there: bool) -> tuple[Mark | None, GtidSet]:
-    """The first transaction in ``part``, and what of ``part`` the file holds: all, when it is known to be there."""
+def _search(
+    file: _File, marks: list[Mark], part: GtidSet, *, all_there: bool, sure: bool = False
+) -> tuple[Mark | None, GtidSet]:
+    """The first transaction in ``part``, and what of ``part`` the file holds: all, when it is known to be there.
+
+    ``sure`` are marks that this process has made.
+    """
     first: Mark | None = None
     held = GtidSet()
-    bounds = [mark.offset for mark in marks] or [file.head.events]
-    befores = [mark.before for mark in marks[1:]] + [None]
-    for number, (begin, end) in enumerate(pairwise([*bounds, file.size])):
-        before = befores[number]
+    for mark, following in zip_longest(marks, marks[1:]):
+        before, end = (following.before, following.offset) if following is not None else (None, file.size)
         if before is not None:
             here = before & part
             held |= here
             if not here or first is not None:
                 continue
-        if marks and not file.bears_out(marks[number]):
-            return _search(file, [], part, all_there=all_there)
-        for mark in file.transactions(begin, end):
-            if mark.gno and part.contains(mark.sid, mark.tag, mark.gno):
-                first = first or mark
-                held = held.add_run(mark.sid, mark.tag, mark.gno, mark.gno)
+        if not sure and not file.bears_out(mark):
+            return _search(file, file.walked(), part, all_there=all_there, sure=True)
+        for found in file.transactions(mark.offset, end):
+            if found.gno and part.contains(found.sid, found.tag, found.gno):
+                first = first or found
+                held = held.add_run(found.sid, found.tag, found.gno, found.gno)
                 if before is not None or all_there:
                     break
         if first is not None and all_there:
@@ -314,12 +336,10 @@ def _find_from(file: tuple[Timeline, str], moment: int, *, newest: bool) -> Plac
     with _opened(_path(file), newest=newest) as opened:
         if opened is None:
             return None
-        earlier = None
-        for mark in read_marks(opened.path):
-            if mark.timestamp < moment:
-                earlier = mark
-        begin = earlier.offset if earlier is not None and opened.bears_out(earlier) else opened.head.events
-        for mark in opened.transactions(begin, opened.size):
+        earlier = [mark for mark in opened.marks() if mark.timestamp < moment]
+        if earlier and not opened.bears_out(earlier[-1]):
+            earlier = [mark for mark in opened.walked() if mark.timestamp < moment]
+        for mark in opened.transactions(earlier[-1].offset if earlier else opened.head.events, opened.size):
             if mark.timestamp >= moment:
                 own = GtidSet.from_runs([(mark.sid, mark.tag, mark.gno, mark.gno)] if mark.gno else [])
                 return Place(timeline, name, mark.offset, mark.timestamp, own)
