@@ -186,9 +186,9 @@ def test_where_a_file_of_many_mebibytes_is_finished_or_received_little_is_read(
     read = 0
     preadv = os.preadv
 
-    def counted(descriptor: int, buffers: Any, offset: int) -> int:
+    def counted(descriptor: int, buffers: Any, offset: int, flags: int = 0) -> int:
         nonlocal read
-        size = preadv(descriptor, buffers, offset)
+        size = preadv(descriptor, buffers, offset, flags)
         read += size
         return size
 

@@ -587,6 +587,7 @@ def test_history_gives_its_turn_away(tmp_path: Path, monkeypatch: pytest.MonkeyP
     for _ in range(40):
         source.write(100_000)
     source.catalog.read()
+    monkeypatch.setattr(source.catalog, "marks", lambda index: iter(()))  # what is left out is read
     blocks = 40 * 100_000 // (256 * 1024)
 
     async def body() -> None:
