@@ -84,15 +84,6 @@ def test_none_is_said_only_when_nothing_is_left(link: Pair) -> None:
     assert got == data
 
 
-def test_what_is_decompressed_or_could_be_is_not_waited_for(link: Pair) -> None:
-    dumping(link)
-    link.theirs.sendall(packed(bytes(3000)))
-    buffer = memoryview(bytearray(1000))
-    assert link.receive_into(buffer) == 1000
-    link.wait_readable()  # the socket is empty
-    assert [link.receive_into(buffer), link.receive_into(buffer), link.receive_into(buffer)] == [1000, 1000, None]
-
-
 def test_little_is_taken_from_the_socket_ahead_of_the_reader(link: Pair) -> None:
     dumping(link)
     link.theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * RAW)

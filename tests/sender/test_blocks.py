@@ -55,17 +55,16 @@ def test_a_file_system_that_cannot_tell(stored: int, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(os, "preadv", without)
     blocks = Blocks()
-    assert blocks.read_cached(stored, BLOCK, 0)
-    assert blocks.read_cached(stored, BLOCK, BLOCK)
-    assert asked == [os.RWF_NOWAIT, 0, 0]
+    assert not blocks.read_cached(stored, BLOCK, 0), "it might wait for the disk"
+    assert not blocks.read_cached(stored, BLOCK, BLOCK)
+    assert asked == [os.RWF_NOWAIT], "it is asked once"
+    assert blocks.read(stored, BLOCK, BLOCK) == BLOCK
     assert blocks.block == b"b" * BLOCK
 
 
-def test_other_errors_are_errors(tmp_path: Path) -> None:
-    descriptor = os.open(tmp_path, os.O_RDONLY)
-    with pytest.raises(IsADirectoryError):
-        Blocks().read_cached(descriptor, 10, 0)
-    os.close(descriptor)
+def test_other_errors_are_errors() -> None:
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        Blocks().read_cached(-1, 10, 0)
 
 
 def test_places_are_used_again() -> None:
@@ -84,7 +83,9 @@ def test_places_are_used_again() -> None:
 def test_turns_grow_shorter_with_those_who_share_them() -> None:
     blocks = Blocks()
     turns = []
-    for blocks.busy in (1, 5, 50, 500):
+    for blocks.busy in (1, 2, 50, 500):
         turns.append(blocks.turn() * blocks.busy)
         assert blocks.turn() <= TURN
-    assert turns == pytest.approx([TURN, 5 * TURN, ROUND, ROUND])
+    assert turns == pytest.approx([TURN, 2 * TURN, ROUND, ROUND])
+    blocks.busy = 0  # who sends what stands before a file's events has no part in a round
+    assert blocks.turn() == TURN

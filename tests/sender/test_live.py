@@ -576,6 +576,39 @@ def test_a_long_delivery_is_followed_by_a_rest(took: float) -> None:
     assert pace.rest(100.0 + took + LONGEST_REST - GRAIN / 2) == 0.0
 
 
+class Listening:
+    """A member that notes what is delivered."""
+
+    def __init__(self, place: tuple[str, int]) -> None:
+        self.place = place
+        self.taken: list[tuple[int, int]] = []
+
+    def heartbeat_due(self) -> float | None:
+        return None
+
+    def take(self, start: int, end: int, packets: memoryview, now: float) -> bool:
+        self.taken.append((start, end))
+        return True
+
+
+def test_what_is_published_while_the_first_one_comes_is_delivered(tmp_path: Path) -> None:
+    """Before the task that delivers has made its first step."""
+    source = Source(tmp_path)
+
+    async def body() -> None:
+        begin = source.log.position
+        member = Listening((FIRST, begin))
+        attending = asyncio.create_task(source.live.attend(member, 0))
+        await asyncio.sleep(0)
+        source.publish()
+        await until(lambda: member.taken)
+        assert member.taken == [(begin, source.log.position)]
+        attending.cancel()
+        await asyncio.gather(attending, return_exceptions=True)
+
+    asyncio.run(body())
+
+
 # --------------------------------------------------------------------------------------------------------- fairness
 
 

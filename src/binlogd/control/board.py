@@ -29,16 +29,15 @@ def _line(data: dict[str, Any]) -> bytes:
 class _Follower:
     """One that listens; guarded by the board's lock, except that ``rest`` is the control thread's while behind."""
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, first: Publication) -> None:
         self.connection = connection
-        self.behind = False
-        self.rest = b""
-        self._known: Publication | None = None
+        self.behind = True  # with the whole of the first publication, which may take long to write down
+        self.rest = _line(first.encode())
+        self._known = first
 
     def tell(self, publication: Publication) -> bool:
         """All of it now, or fall behind: False."""
-        known = self._known
-        line = _line(publication.encode() if known is None else publication.encode_since(known))
+        line = _line(publication.encode_since(self._known))
         self._known = publication
         try:
             sent = self.connection.send(line, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
@@ -79,9 +78,8 @@ class Board:
     async def tell(self, connection: socket.socket) -> None:
         """Tell one follower everything from now on; raises OSError when it is gone."""
         loop = asyncio.get_running_loop()
-        follower = _Follower(connection)
+        follower = _Follower(connection, self.current)
         with self._lock:
-            follower.tell(self.current)
             self._followers.append(follower)
         try:
             while True:

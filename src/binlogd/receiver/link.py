@@ -130,9 +130,8 @@ class Link:
         self._wake.check()
 
     def wait_readable(self) -> None:
-        """Until there is something to read; Unreachable after ``timeout`` seconds of silence."""
-        if self._compressed is None or not self._compressed.waiting:
-            self._wait(select.POLLIN)
+        """Until there is more to read, after ``receive_into`` gave None; Unreachable after ``timeout`` s of silence."""
+        self._wait(select.POLLIN)
 
     def gather(self, size: int, timeout: float) -> bool:
         """Wait until ``size`` bytes are there to read; False when ``timeout`` seconds have gone by first.

@@ -32,27 +32,29 @@ class Blocks:
         self._view = memoryview(self.block)
         self.busy = 0  # dumps that have blocks to send
         self._spare: list[memoryview] = []
-        self._no_wait = os.RWF_NOWAIT  # 0: the file system cannot say what is in the page cache
+        self._can_tell = True  # whether the file system says what is in the page cache
 
     def read(self, descriptor: int, size: int, position: int) -> int:
         """Bring ``size`` bytes of a file to the beginning of ``block``; how many there were."""
         return os.preadv(descriptor, [self._view[:size]], position)
 
     def read_cached(self, descriptor: int, size: int, position: int) -> bool:
-        """``read``, if it need not wait for the disk: False when not all is in the page cache."""
+        """``read``, if it need not wait for the disk: False when not all is in the page cache, or nobody can tell."""
+        if not self._can_tell:
+            return False
         try:
-            return os.preadv(descriptor, [self._view[:size]], position, self._no_wait) == size
+            return os.preadv(descriptor, [self._view[:size]], position, os.RWF_NOWAIT) == size
         except BlockingIOError:
             return False
         except OSError as bad:
             if bad.errno != errno.EOPNOTSUPP:
                 raise
-            self._no_wait = 0
-            return self.read_cached(descriptor, size, position)
+            self._can_tell = False
+            return False
 
     def turn(self) -> float:
         """Seconds that a dump may go on before it gives its turn away."""
-        return min(TURN, ROUND / self.busy)
+        return min(TURN, ROUND / max(self.busy, 1))
 
     def take(self) -> memoryview:
         """A place for the packets of one block."""

@@ -142,11 +142,11 @@ class Catalog:
             sizes = [(folder / name).stat().st_size for name in names]
         except FileNotFoundError:
             return False
-        self.logs.pop()
-        for name, size in zip(names[:-1], sizes, strict=False):
-            self.logs.append(StoredLog(newest.timeline, name, size))
+        sizes[-1] = publication.position
+        for size in sizes[:-1]:
             self._before.append(self._before[-1] + size)
-        self.logs.append(StoredLog(newest.timeline, publication.file, publication.position))
+        # In one step, for other threads look here; and the newest they know stays where it is.
+        self.logs[-1:] = [StoredLog(newest.timeline, name, size) for name, size in zip(names, sizes, strict=True)]
         return True
 
     def _list_up_to(self, publication: Publication) -> None:

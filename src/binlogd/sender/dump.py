@@ -17,7 +17,6 @@ import os
 import time
 from dataclasses import dataclass
 
-from binlogd.binlog.crc import crc32
 from binlogd.binlog.events import (
     fake_rotate,
     for_position_start,
@@ -28,7 +27,6 @@ from binlogd.binlog.events import (
 from binlogd.binlog.framing import Outlet
 from binlogd.binlog.gtid import GtidSet
 from binlogd.binlog.header import ChecksumAlgorithm
-from binlogd.binlog.walk import HEADER_LENGTH, MAX_EVENT
 from binlogd.errors import EventError, StoreError
 from binlogd.logs import get_logger
 from binlogd.sender.blocks import BLOCK, fetch
@@ -38,7 +36,7 @@ from binlogd.sender.live import LiveTail
 from binlogd.sender.plan import FIRST_POSITION, refuse, start_by_gtid, start_by_position
 from binlogd.store.disk import explained
 from binlogd.store.reader import Head, read_head
-from binlogd.store.seek import leap, read_gtid
+from binlogd.store.seek import begins_event, leap, read_gtid
 
 SEND_TIMEOUT = 60.0  # seconds a client may take to take a block, as MySQL's net_write_timeout
 V1_HEARTBEAT_LIMIT = 2**32  # its position stands in the header's four bytes
@@ -157,7 +155,13 @@ class Dump:
         if head.algorithm is ChecksumAlgorithm.CRC32 and self._request.checksum is None:
             raise refuse("Replica can not handle replication events with the checksum that source is configured to log")
         if position > FIRST_POSITION:
-            self._check_boundary(head, position, stored.size)
+            path = self._catalog.path(self._index)
+            if not await asyncio.to_thread(begins_event, path, head, position, stored.size):
+                place = f"'{self._name}' at {position}"
+                raise refuse(
+                    f"bogus data in log event; the first event {place}, the last event read from {place},"
+                    f" the last byte read from {place}."
+                )
         described = head.format
         has_first = self._has_first(head, stored.size)
         if self._request.has is None:
@@ -324,31 +328,6 @@ class Dump:
         has = self._request.has
         event = read_gtid(self._descriptor, head.events, size, head.algorithm.length) if has is not None else None
         return has is not None and event is not None and has.contains(event.sid, event.tag, event.gno)
-
-    def _check_boundary(self, head: Head, position: int, size: int) -> None:
-        """Refuse a position at which no event begins."""
-        if position == size:
-            return
-        raw = os.pread(self._descriptor, HEADER_LENGTH, position)
-        length = int.from_bytes(raw[9:13], "little")
-        log_pos = int.from_bytes(raw[13:17], "little")
-        end = position + length
-        sound = HEADER_LENGTH <= length <= MAX_EVENT and end <= size
-        if sound and (log_pos or "MariaDB" not in head.server_version):  # which leaves it out in transactions
-            sound = log_pos == end & 0xFFFFFFFF
-        if sound and head.algorithm is ChecksumAlgorithm.CRC32:
-            crc, at = 0, position
-            while at < end - 4:
-                piece = os.pread(self._descriptor, min(BLOCK, end - 4 - at), at)
-                crc = crc32(piece, crc)
-                at += len(piece)
-            sound = crc == int.from_bytes(os.pread(self._descriptor, 4, end - 4), "little")
-        if not sound:
-            place = f"'{self._name}' at {position}"
-            raise refuse(
-                f"bogus data in log event; the first event {place}, the last event read from {place},"
-                f" the last byte read from {place}."
-            )
 
     def _close(self) -> None:
         if self._descriptor >= 0:

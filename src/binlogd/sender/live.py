@@ -28,6 +28,7 @@ from typing import Protocol
 from binlogd.sender.blocks import Blocks
 from binlogd.sender.catalog import Catalog
 from binlogd.store.disk import explained
+from binlogd.store.publication import Publication
 
 SHARED = 64 * 1024  # bytes of a delivery at most: more is history, which each member sends in turns of its own
 REST = 3  # × the time of a delivery
@@ -119,7 +120,8 @@ class LiveTail:
         with explained("read", path):
             self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         self._index, self._position = index, position
-        self._task = asyncio.create_task(self._follow())
+        # What is published from now on counts, not from the task's first step on.
+        self._task = asyncio.create_task(self._follow(self._catalog.publication))
 
     def _end(self) -> None:
         if self._task is not None:
@@ -128,10 +130,9 @@ class LiveTail:
             os.close(self._descriptor)
             self._index = self._descriptor = -1
 
-    async def _follow(self) -> None:
+    async def _follow(self, seen: Publication) -> None:
         catalog = self._catalog
         pace = Pace()
-        seen = catalog.publication
         try:
             while True:
                 await catalog.wait(seen, None)
@@ -146,6 +147,7 @@ class LiveTail:
                 if not waiter.done():
                     waiter.set_exception(bad)
             self._members.clear()
+            self._end()
 
     def _deliver(self, now: float) -> None:
         """What was published since."""
@@ -153,6 +155,7 @@ class LiveTail:
         end = logs[self._index].size
         if self._index != len(logs) - 1 or end - start > SHARED or not self._read(start, end - start):
             self._release_all()
+            self._position = end
             return
         packets = self.blocks.take()
         for member in tuple(self._members):

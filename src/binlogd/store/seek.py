@@ -22,9 +22,10 @@ from itertools import groupby, zip_longest
 from operator import itemgetter
 from pathlib import Path
 
+from binlogd.binlog.crc import crc32
 from binlogd.binlog.gtid import GtidSet
 from binlogd.binlog.gtid_events import GtidEvent
-from binlogd.binlog.header import CRC_LENGTH, HEADER_LENGTH, EventType, Header, checksum
+from binlogd.binlog.header import CRC_LENGTH, HEADER_LENGTH, ChecksumAlgorithm, EventType, Header, checksum
 from binlogd.binlog.walk import MAX_EVENT, Mark, Walk
 from binlogd.errors import EventError, StoreDamaged
 from binlogd.store.disk import explained
@@ -32,6 +33,7 @@ from binlogd.store.index import read_marks, read_summary
 from binlogd.store.layout import DataFolder, Timeline
 from binlogd.store.reader import FIRST_EVENT, Head, read_head, read_previous, walk_blocks, walk_file
 
+PIECE = 256 * 1024  # bytes of an event that are looked at together
 LONGEST_GTID_EVENT = 1024  # bytes, with every optional field of 9.7 and room for more
 
 Claims = Callable[[int], GtidSet | None]
@@ -124,6 +126,33 @@ def leap(path: Path, marks: Iterable[Mark], *, events: int, end: int, has: GtidS
             return mark.offset if holds(descriptor, mark, end, checksum_length) else None
         finally:
             os.close(descriptor)
+
+
+def begins_event(path: Path, head: Head, position: int, size: int) -> bool:
+    """Whether a sound event begins at a position of a file of which ``size`` bytes count, or the file ends there."""
+    if position == size:
+        return True
+    with explained("read", path), open(path, "rb", buffering=0) as file:
+        descriptor = file.fileno()
+        raw = os.pread(descriptor, HEADER_LENGTH, position)
+        length = int.from_bytes(raw[9:13], "little")
+        log_pos = int.from_bytes(raw[13:17], "little")
+        end = position + length
+        if not HEADER_LENGTH <= length <= MAX_EVENT or end > size:
+            return False
+        # MariaDB leaves log_pos out in transactions.
+        if (log_pos or "MariaDB" not in head.server_version) and log_pos != end & 0xFFFFFFFF:
+            return False
+        if head.algorithm is not ChecksumAlgorithm.CRC32:
+            return True
+        crc, at = 0, position
+        while at < end - CRC_LENGTH:
+            piece = os.pread(descriptor, min(PIECE, end - CRC_LENGTH - at), at)
+            if not piece:
+                return False
+            crc = crc32(piece, crc)
+            at += len(piece)
+        return crc == int.from_bytes(os.pread(descriptor, CRC_LENGTH, end - CRC_LENGTH), "little")
 
 
 # --- what is where ---

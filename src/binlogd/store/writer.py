@@ -180,7 +180,7 @@ class Writer:
         with explained("write", index_path(self.path)):
             write_index(self._disk, self._timeline.path, summary, self._read_marks())
         if self._marks >= 0:
-            with explained("remove", marks_path(self.path)):
+            with explained("remove", marks_path(self.path)), suppress(FileNotFoundError):
                 self._disk.remove(marks_path(self.path))
         self.close()
 

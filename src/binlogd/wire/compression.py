@@ -97,7 +97,6 @@ class CompressedStream:
         self._left = 0  # bytes of the current packet's payload that are not taken yet
         self._promised = 0  # and those that are still to come out of it
         self._broken: ProtocolError | None = None
-        self.waiting = False  # the last read_into ended because its buffer was full: there may be more
 
     def pack(self, data: Buffer) -> bytes:
         """``data``, which is a command or an acknowledgement, in compressed packets from id 0 on.
@@ -150,7 +149,6 @@ class CompressedStream:
             self._broken = broken
             if not filled:
                 raise
-        self.waiting = filled == len(out)
         return filled
 
     def _step(self, view: memoryview, out: memoryview) -> int | None:
