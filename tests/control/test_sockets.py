@@ -48,6 +48,11 @@ async def server(path: Path, board: Board | None = None, **says: Any) -> AsyncIt
         await control.stop()
 
 
+def behind(board: Board) -> bool:
+    """Whether somebody has not heard all."""
+    return not board._followers or any(follower.behind for follower in board._followers)
+
+
 async def asked(path: Path) -> dict[str, Any] | None:
     return await asyncio.to_thread(ask_status, path)
 
@@ -283,10 +288,10 @@ def test_whoever_falls_behind_is_told_the_rest_and_the_newest(tmp_path: Path) ->
         ours.setblocking(False)
         theirs.setblocking(False)
         telling = asyncio.create_task(board.tell(ours))
-        while not board._followers or board._followers[0].behind:  # noqa: ASYNC110 - the first goes out from there
+        while behind(board):  # noqa: ASYNC110 - with its first line
             await asyncio.sleep(0)
         told = 0
-        while not board._followers[0].behind:
+        while not behind(board):
             told += 1
             board.put(at(1000 + told))
         for more in range(100):
@@ -382,10 +387,10 @@ def test_a_full_counter_stops_nobody() -> None:
         with ours, theirs:
             ours.setblocking(False)
             telling = asyncio.create_task(board.tell(ours))
-            while not board._followers or board._followers[0].behind:  # noqa: ASYNC110 - as above
+            while behind(board):  # noqa: ASYNC110 - with its first line
                 await asyncio.sleep(0)
             os.eventfd_write(board._signal, 2**64 - 2)
-            while not board._followers[0].behind:
+            while not behind(board):
                 board.put(at(board.current.position + 1))
             board.put(FIRST)
             assert board.current == FIRST
