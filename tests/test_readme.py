@@ -32,7 +32,7 @@ from testbed.ports import Port
 ROOT = Path(__file__).parents[1]
 READMES = ("README.md", "README.zh-CN.md")
 TARGET = re.compile(r"^make ([a-z][a-z-]*)")
-OTHER_VARIABLES = {"BINLOGD_DEBUG", "BINLOGD_MYSQLD", "BINLOGD_TEST_CACHE"}
+OTHER_VARIABLES = {"BINLOGD_DEBUG", "BINLOGD_PURE", "BINLOGD_MYSQLD", "BINLOGD_TEST_CACHE"}
 
 both = pytest.mark.parametrize("name", READMES)
 
