@@ -84,7 +84,7 @@ def test_places_are_used_again() -> None:
 def test_turns_grow_shorter_with_those_who_share_them() -> None:
     blocks = Blocks()
     turns = []
-    for blocks.busy in (1, 5, 50, 500):
+    for blocks.busy in (1, 2, 50, 500):
         turns.append(blocks.turn() * blocks.busy)
         assert blocks.turn() <= TURN
-    assert turns == pytest.approx([TURN, 5 * TURN, ROUND, ROUND])
+    assert turns == pytest.approx([TURN, 2 * TURN, ROUND, ROUND])

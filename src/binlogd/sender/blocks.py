@@ -19,7 +19,7 @@ from binlogd.binlog.framing import room_for
 BLOCK = 256 * 1024  # bytes read at a time: with its packets it stays within a processor's own cache of 1 MiB
 FRAMED = room_for(BLOCK)  # bytes of its packets at most
 FETCH = 1024 * 1024  # bytes that a thread brings into the page cache at a time
-ROUND = 0.02  # seconds in which all who have blocks to send come round, so that nobody live waits longer for them
+ROUND = 0.005  # seconds in which all who have blocks to send come round: a publication meets three rounds on its way
 TURN = 0.002  # seconds of one turn at most: then a turn of the event loop costs nothing beside it
 SPARE = 8  # places for packets that are kept for the next who needs one
 
