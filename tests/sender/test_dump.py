@@ -18,6 +18,7 @@ from binlogd.binlog.gtid_events import GtidEvent
 from binlogd.binlog.header import ChecksumAlgorithm, EventType, Header
 from binlogd.errors import Refusal
 from binlogd.sender import dump as dump_module
+from binlogd.sender.blocks import BLOCK, Blocks
 from binlogd.sender.catalog import Catalog
 from binlogd.store.publication import Publication
 from binlogd.store.reader import publication_of, read_store
@@ -138,6 +139,20 @@ def test_large_events(tmp_path: Path) -> None:
     assert all_events(catalog_of(tmp_path / "again", {FIRST: log}), request(FIRST, at))[2:] == [
         log.event(i) for i, made in enumerate(log.events) if made.start >= at
     ]
+
+
+def test_what_the_disk_has_to_bring_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread waits for it, and what that finds is what is sent, and what it does not find is missed."""
+    fetched: list[int] = []
+    monkeypatch.setattr(Blocks, "read_cached", lambda *_: False)
+    monkeypatch.setattr(dump_module, "fetch", lambda _, position: fetched.append(position))
+    log = Log().begin_file().transaction(1, sizes=(700_000,)).transaction(2)
+    catalog = catalog_of(tmp_path, {FIRST: log})
+    assert all_events(catalog, request(FIRST))[1:] == log.each()
+    assert fetched[:3] == [log.events[0].end, log.events[0].end + BLOCK, log.events[0].end + 2 * BLOCK]
+    catalog.path(0).write_bytes(log.data[: log.ends[0] + 30])
+    with pytest.raises(Refusal, match="does not end before"):
+        all_events(catalog, request(FIRST))
 
 
 def test_a_client_that_knows_no_checksums(tmp_path: Path) -> None:

@@ -257,6 +257,27 @@ def test_who_comes_during_a_rest_hears_nothing_twice(source: Source, monkeypatch
     source.play(body, TAIL)
 
 
+def test_what_is_published_as_the_first_arrives_is_not_missed(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    begin = LiveTail._begin
+    events: list[bytes] = []
+
+    def published(live: LiveTail, index: int, position: int) -> None:
+        begin(live, index, position)
+        events.extend(source.publish())
+
+    async def body() -> None:
+        before = source.log.each()
+        monkeypatch.setattr(LiveTail, "_begin", published)
+        with Pair() as pair:
+            task = asyncio.create_task(make_dump(source.catalog, TAIL, pair, live=source.live).run())
+            heard = await pair.client.events(1 + len(before) + 5)
+            assert heard[1:] == [*before, *events]
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(body())
+
+
 def test_each_by_its_own_terms(source: Source) -> None:
     """By position, by GTID, and by GTID with what comes next already there."""
     source.write()
@@ -487,6 +508,7 @@ def test_a_mistake_of_ours_is_everybodys_to_tell(source: Source, monkeypatch: py
             with pytest.raises(TypeError):
                 await replica.task
         monkeypatch.undo()
+        assert source.live._task is None
 
     source.play(body, *[TAIL] * 3)
 

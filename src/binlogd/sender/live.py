@@ -13,9 +13,10 @@ between ``_position``, up to which the last delivery went, and the published end
 
 **Pace.** Publications come as fast as the disk syncs, and a delivery to a hundred members takes a millisecond, most of
 it in the kernel. So a delivery that took t is followed by a rest of ``REST`` × t, in which publications add up to one:
-delivering takes at most a fourth of one core from the receiver and the source beside us, however many replicas there
-are, and a replica is at most t + ``LONGEST_REST`` behind. What is due of a rest is not taken before it is ``GRAIN``,
-and is forgotten when nothing is published meanwhile: a few members are served at every publication, at once.
+however many replicas there are, delivering leaves three fourths of a core to the receiver and the source beside us
+(less only when one delivery takes more than 7 ms, for the rest is ``LONGEST_REST`` at most: so much a replica is behind
+for it). A rest that is due is taken when it has come to ``GRAIN``, and is over when nothing is published meanwhile: a
+few members are served at every publication, at once.
 """
 
 from __future__ import annotations
@@ -120,7 +121,6 @@ class LiveTail:
         with explained("read", path):
             self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         self._index, self._position = index, position
-        # What is published from now on counts, not from the task's first step on.
         self._task = asyncio.create_task(self._follow(self._catalog.publication))
 
     def _end(self) -> None:
@@ -131,6 +131,7 @@ class LiveTail:
             self._index = self._descriptor = -1
 
     async def _follow(self, seen: Publication) -> None:
+        """Deliver whenever there is a newer publication than the one at whose end the first member stands."""
         catalog = self._catalog
         pace = Pace()
         try:
