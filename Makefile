@@ -59,18 +59,18 @@ PLAIN   := tests/binlog/test_walk.py tests/binlog/test_walk_boundaries.py tests/
            tests/binlog/test_framing.py tests/binlog/test_framing_outlet.py tests/receiver/test_stream.py \
            tests/sender/test_dump.py tests/store/test_recovery.py
 
-test: lint prepare
+test: lint prepare $(VENV)/.bench
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m 'not slow' $(PYTEST)
 	BINLOGD_PURE=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m 'not slow' $(PLAIN)
 
-test-all: lint prepare
+test-all: lint prepare $(VENV)/.bench
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(PYTEST)
 	BINLOGD_PURE=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(PLAIN)
 
 demo: setup $(VENV)/.compiled
 	@$(BIN)/python -m testbed.demo $(DEMO)
 
-# What the plots need; nothing else does.
+# What the plots need; nothing else does but their test.
 $(VENV)/.bench: $(VENV)/.ready
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	@touch $@

@@ -201,7 +201,6 @@ def test_every_number_of_readers_has_its_targets(size: str) -> None:
 
 
 def test_each_section_has_its_plot(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
     from testbed.bench import plots
 
     names = "dump_s wall_s cpu_s start_s seek_s p50_s p99_s tps readers threads files served_bytes peak_rss_bytes"

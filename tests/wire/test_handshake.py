@@ -108,6 +108,19 @@ def test_responses_round_trip(response: HandshakeResponse41) -> None:
     assert HandshakeResponse41.decode(payload) == response
 
 
+def test_the_level_of_zstd_follows_the_plugin_without_attributes() -> None:
+    response = HandshakeResponse41(
+        capabilities=Capability.PROTOCOL_41 | Capability.PLUGIN_AUTH | Capability.ZSTD_COMPRESSION,
+        max_packet=0,
+        user="u",
+        auth_response=b"",
+        charset=45,
+        auth_plugin="caching_sha2_password",
+        zstd_level=3,
+    )
+    assert HandshakeResponse41.decode(response.encode()) == response
+
+
 @settings(max_examples=50)
 @given(responses(), st.data())
 def test_a_response_cut_short_or_altered_is_at_most_a_protocol_error(

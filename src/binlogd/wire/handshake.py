@@ -228,7 +228,7 @@ class HandshakeResponse41:
         if capabilities & Capability.CONNECT_WITH_DB:
             database = reader.text(reader.nul_bytes()) or None
         if capabilities & Capability.PLUGIN_AUTH:
-            if capabilities & Capability.CONNECT_ATTRS:
+            if capabilities & (Capability.CONNECT_ATTRS | Capability.ZSTD_COMPRESSION):  # something follows
                 plugin = reader.text(reader.nul_bytes())
             else:
                 plugin = _plugin_name(reader)
