@@ -3,7 +3,8 @@
 The kernel kills a child whose parent-death signal is set when *the thread* that started it ends, so all
 children are started by one thread that lives as long as the process. setpriv (util-linux, present on every
 Debian and Ubuntu) sets the signal and then executes the program in place: the pid is the program's, and
-nothing has to run between fork and exec in a process with threads.
+nothing has to run between fork and exec in a process with threads. We may die before the signal is set, which
+then never comes: so between setpriv and the program a shell sees who its parent is by now, and ends if it is not us.
 """
 
 from __future__ import annotations
@@ -28,6 +29,13 @@ _lock = threading.Lock()
 _children: weakref.WeakSet[subprocess.Popen[bytes]] = weakref.WeakSet()
 
 
+def tied(argv: Sequence[str]) -> list[str]:
+    """The command that runs ``argv`` as a child of this process and of the thread that starts it, and no longer."""
+    setpriv = shutil.which("setpriv") or "setpriv"
+    unless_orphan = ["sh", "-c", '[ "$PPID" = "$0" ] || exit; exec "$@"', str(os.getpid())]
+    return [setpriv, "--pdeathsig", "KILL", "--", *unless_orphan, *argv]
+
+
 def start(
     argv: Sequence[str], *, cwd: Path, log: Path, environ: Mapping[str, str] | None = None
 ) -> subprocess.Popen[bytes]:
@@ -40,9 +48,8 @@ def start(
         if _starter is None:
             _starter = threading.Thread(target=_serve, name="testbed-starter", daemon=True)
             _starter.start()
-    tied = [shutil.which("setpriv") or "setpriv", "--pdeathsig", "KILL", "--", *argv]
     future: Future[subprocess.Popen[bytes]] = Future()
-    _orders.put((future, tied, cwd, {**os.environ, **(environ or {})}, log))
+    _orders.put((future, tied(argv), cwd, {**os.environ, **(environ or {})}, log))
     return future.result()
 
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 import json
 import os
 import selectors
-import shutil
 import ssl
 import subprocess
 import sys
@@ -28,6 +27,7 @@ from typing import Any, Self
 
 from testbed.bench.clients import LONGEST_END, PATIENCE, Address, Client, ends_dump
 from testbed.bench.usage import cpu_seconds, peak_bytes
+from testbed.processes import tied
 
 READ = 1 << 20  # bytes received at once
 ROOT = Path(__file__).parents[2]
@@ -57,8 +57,7 @@ class Helper:
     """A process of ours that talks in lines of JSON and ends with us."""
 
     def __init__(self, module: str, arguments: Sequence[str]) -> None:
-        setpriv = shutil.which("setpriv") or "setpriv"
-        argv = [setpriv, "--pdeathsig", "KILL", "--", sys.executable, "-m", module, *arguments]
+        argv = tied([sys.executable, "-m", module, *arguments])
         self.process = subprocess.Popen(argv, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def __enter__(self) -> Self:

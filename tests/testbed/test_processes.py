@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import select
+import shutil
+import signal
 import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -26,25 +30,56 @@ os._exit(9)
 """
 
 
+LATE_SETPRIV = """#!/bin/sh
+read -r nothing < "{gate}"
+exec "{setpriv}" "$@"
+"""
+
+
 def ended(pid_fd: int) -> bool:
     return bool(select.select([pid_fd], [], [], 10)[0])
 
 
-def test_a_child_dies_with_its_parent(tmp_path: Path) -> None:
-    root = Path(processes.__file__).parent.parent
+@contextmanager
+def parent(log: Path, **environ: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """A process that has started one child, and a descriptor of that child, readable when it has ended."""
     with subprocess.Popen(
-        [sys.executable, "-c", PARENT, str(tmp_path / "log")],
-        cwd=root,
+        [sys.executable, "-c", PARENT, str(log)],
+        cwd=Path(processes.__file__).parent.parent,
+        env={**os.environ, **environ},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-    ) as parent:
-        assert parent.stdin is not None and parent.stdout is not None
-        watch = os.pidfd_open(int(parent.stdout.readline()))
-        parent.kill()
+    ) as process:
+        assert process.stdout is not None
+        child = int(process.stdout.readline())
+        watch = os.pidfd_open(child)
+        try:
+            yield process, watch
+        finally:
+            if not ended(watch):
+                os.kill(child, signal.SIGKILL)
+            os.close(watch)
 
+
+def test_a_child_dies_with_its_parent(tmp_path: Path) -> None:
+    with parent(tmp_path / "log") as (process, watch):
+        process.kill()
         assert ended(watch)
-        os.close(watch)
+
+
+def test_a_child_ends_whose_parent_died_before_it_was_tied(tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    late = tmp_path / "bin" / "setpriv"
+    late.parent.mkdir()
+    late.write_text(LATE_SETPRIV.format(gate=gate, setpriv=shutil.which("setpriv")))
+    late.chmod(0o755)
+    with parent(tmp_path / "log", PATH=f"{late.parent}:{os.environ['PATH']}") as (process, watch):
+        process.kill()
+        process.wait()
+        gate.write_text("\n")
+        assert ended(watch)
 
 
 def test_a_child_outlives_the_thread_that_asked_for_it(tmp_path: Path) -> None:
