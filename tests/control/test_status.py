@@ -176,11 +176,11 @@ def test_alarms_of_the_processes() -> None:
 def test_alarms_about_the_source() -> None:
     def failed(state: State, **more: Any) -> dict[str, Any]:
         progress = Progress()
-        progress.failed(state, "what happened", "what to do")
+        progress.failed(state, "what happened", "what to do", "source_gap")
         return receiver(**(progress.snapshot() | more))
 
     (refused,) = alarms(failed(State.FAILED), sender())
-    assert (refused.severity, refused.code) == ("critical", "source_refused")
+    assert (refused.severity, refused.code) == ("critical", "source_gap")
     assert (refused.message, refused.hint) == ("what happened", "what to do")
     assert codes(failed(State.BACKOFF), sender()) == []
     long_ago = time.time() - LOST_AFTER - 1

@@ -115,7 +115,7 @@ def _source_alarms(source: dict[str, Any]) -> list[Alarm]:
     state, since = source["state"], source["since"]
     message, hint = source["last_error"] or "", source["last_hint"] or ""
     if state == "failed":
-        return [Alarm("critical", "source_refused", since, message, hint)]
+        return [Alarm("critical", source["alarm"], since, message, hint)]
     if state in ("backoff", "connecting") and source["lost_at"] and time.time() - source["lost_at"] > LOST_AFTER:
         return [Alarm("critical", "source_lost", source["lost_at"], message, hint)]
     if state == "streaming" and source["semi_sync_wanted"] and not source["semi_sync"]:

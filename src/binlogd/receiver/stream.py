@@ -13,6 +13,8 @@ beside us. One fdatasync runs in the background at a time; when it has ended, wh
 next begins. And since the source sends in small pieces, the kernel is asked to gather many before it wakes us. The
 first pause, or the first event that asks for an ACK, settles, and ends all that. A transaction of any size passes
 through the two buffers.
+
+A dump that goes on begins with an *overlap* of what is stored, which is compared and not written (overlap.py).
 """
 
 from __future__ import annotations
@@ -24,10 +26,12 @@ from binlogd.binlog.crc import crc32
 from binlogd.binlog.events import FormatDescription, Rotate
 from binlogd.binlog.framing import Intake, Stop
 from binlogd.binlog.header import EventType
+from binlogd.binlog.walk import Walk
 from binlogd.errors import EventError, PeerError, ProtocolError
 from binlogd.receiver.link import Link, Stopped
+from binlogd.receiver.overlap import Overlap
 from binlogd.receiver.plan import Start
-from binlogd.receiver.progress import Progress
+from binlogd.receiver.progress import Progress, State
 from binlogd.store.layout import is_binlog_name
 from binlogd.store.publication import Publication
 from binlogd.store.tail import Tail
@@ -72,6 +76,7 @@ class Stream:
         self._intake = Intake(semi_sync=semi_sync, sequence=sequence)
         self._checksum = announced  # of the next fake ROTATE
         self._preamble = not start.whole  # the first FORMAT_DESCRIPTION is a repetition, not to be stored
+        self._overlap = Overlap(tail, start, framing=4 + (3 if semi_sync else 1))
         self._next_name = ""
         self._buffer = bytearray(max(BUFFER, len(received)))
         self._buffer[: len(received)] = received
@@ -149,10 +154,17 @@ class Stream:
         while True:
             if intake.filled and intake.filled + self._filled - at > len(self._out):
                 self._write()
-            stop = intake.scan(self._buffer, at, self._filled, self._out)
+            end = self._filled
+            if self._overlap.left:
+                end = self._overlap.scan_end(self._buffer, at, end, intake.walk)
+            stop = intake.scan(self._buffer, at, end, self._out)
             at = intake.consumed
+            if self._overlap.left:
+                self._write()
             if stop is Stop.MORE:
-                break
+                if end == self._filled:
+                    break
+                continue
             if stop is Stop.CONTROL:
                 self._control(intake.event)
                 continue
@@ -172,6 +184,7 @@ class Stream:
         elif kind == EventType.FORMAT_DESCRIPTION:
             self._format(event)
         elif kind in (EventType.HEARTBEAT, EventType.HEARTBEAT_V2):
+            self._overlap.check_ended()  # one that has more of it does not say that it waits
             self._progress.lost_at = 0.0  # a source that is there and well
         # Other artificial events (MariaDB's GTID_LIST) say nothing that is stored.
 
@@ -187,6 +200,8 @@ class Stream:
             raise ProtocolError(f"the source names a binary log {name!r}, which no server does")
         if self._preamble and name != self._tail.name:
             raise ProtocolError(f"asked for {self._tail.name}, the source sends {name}")
+        if not self._preamble:
+            self._overlap.check_ended()
         self._next_name = name
         self._intake.walk = None  # no event belongs anywhere until the FORMAT_DESCRIPTION has come
 
@@ -195,23 +210,40 @@ class Stream:
         described = FormatDescription.decode(event)
         self._checksum = described.algorithm.length
         if self._preamble:
-            self._intake.walk = self._tail.resume(event)
+            walk = self._tail.resume(event)
+            if self._overlap.left:
+                self._intake.walk = self._overlap.walk(self._checksum)
+            else:
+                self._go_on(walk)
             self._preamble = False
             self._next_name = ""
             return
         if not self._next_name:
             raise ProtocolError("a FORMAT_DESCRIPTION came without the ROTATE that names its file")
         self._settle()
-        self._intake.walk = self._tail.start(self._next_name, event, described)
+        self._go_on(self._tail.start(self._next_name, event, described))
         self._next_name = ""
         self._settle(force=True)
 
+    def _go_on(self, walk: Walk) -> None:
+        """What comes now belongs into the newest file."""
+        self._intake.walk = walk
+        if self._progress.state is not State.STREAMING:
+            self._progress.streaming()
+
     def _write(self) -> None:
         intake = self._intake
-        if intake.filled:
-            self._tail.append(self._out[: intake.filled])
-            self._unsynced += intake.filled
-            intake.filled = 0
+        if not intake.filled:
+            return
+        data = self._out[: intake.filled]
+        intake.filled = 0
+        if self._overlap.left:
+            self._overlap.compare(data)
+            if not self._overlap.left and self._tail.walk is not None:
+                self._go_on(self._tail.walk)
+            return
+        self._tail.append(data)
+        self._unsynced += len(data)
 
     def _settle(self, *, force: bool = False) -> None:
         """Durable, then acknowledged, then visible: the one place for it."""
@@ -230,7 +262,8 @@ class Stream:
             return
         if intake.ack_owed:
             intake.ack_owed = False
-            packet, _ = encode_packets(encode_ack(tail.name, walk.position), 0)
+            position = self._overlap.position if self._overlap.left else walk.position
+            packet, _ = encode_packets(encode_ack(tail.name, position), 0)
             self._link.send(packet)
             progress.acknowledged(time.monotonic() - self._arrived)
         self._show(tail.advance())

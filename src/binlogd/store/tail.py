@@ -12,10 +12,11 @@ from binlogd.binlog.events import FormatDescription, for_position_start
 from binlogd.binlog.gtid import GtidSet
 from binlogd.binlog.header import ChecksumAlgorithm
 from binlogd.binlog.walk import GtidRun, Walk
-from binlogd.errors import SourceRefused
+from binlogd.errors import SourceDiverged, SourceRefused
 from binlogd.store.disk import Disk
 from binlogd.store.index import Summary, fingerprint
 from binlogd.store.layout import Timeline, binlog_base, binlog_number
+from binlogd.store.overlap import overlap_start
 from binlogd.store.publication import Publication
 from binlogd.store.reader import FIRST_EVENT, Contents
 from binlogd.store.writer import Writer
@@ -78,6 +79,14 @@ class Tail:
         """Whole transactions received since we began."""
         return self._earlier + (self.walk.transactions if self.walk else 0) - self._found
 
+    def overlap(self) -> int:
+        """How many bytes before the end the source is to send again, to prove that it has them too (overlap.py)."""
+        return self.walk.position - overlap_start(self._writer.path, self.walk.position) if self.walk else 0
+
+    def holds(self, position: int, data: memoryview) -> bool:
+        """Whether just these bytes are stored at ``position``."""
+        return self._writer.read(position, len(data)) == data
+
     def resume(self, event: bytes) -> Walk:
         """The source goes on with our newest file, as the repetition of its FORMAT_DESCRIPTION is to prove.
 
@@ -86,11 +95,7 @@ class Tail:
         """
         assert self.walk is not None
         if for_position_start(event) != for_position_start(self._format):
-            raise SourceRefused(
-                f"the source's {self.name} is not the one that is stored, of which there are {self.walk.position}"
-                " bytes: it was reset or restored",
-                hint="keep this store as it is for its history, and give the new history another data_dir",
-            )
+            raise SourceDiverged(f"its {self.name} begins otherwise than the one that is stored")
         return self.walk
 
     def start(self, name: str, event: bytes, described: FormatDescription) -> Walk:
@@ -100,18 +105,12 @@ class Tail:
         a reconnect goes on where that file ends.
         """
         if (self.timeline.path / name).exists():
-            raise SourceRefused(
-                f"the source begins {name} again, which the store already holds: it was reset or restored",
-                hint="keep this store as it is for its history, and give the new history another data_dir",
-            )
+            raise SourceDiverged(f"it begins {name} again, which is stored already")
         if self.name and (binlog_base(name), binlog_number(name)) != (
             binlog_base(self.name),
             binlog_number(self.name) + 1,
         ):
-            raise SourceRefused(
-                f"{name} follows {self.name} at the source: it is not the next file of that history",
-                hint="keep this store as it is for its history, and give the new history another data_dir",
-            )
+            raise SourceDiverged(f"{name} follows {self.name} there: it is not the next file of that history")
         if described.algorithm is ChecksumAlgorithm.UNDEF:
             raise SourceRefused(
                 f"the source is {described.server_version}: its binary log knows no checksums",

@@ -190,6 +190,11 @@ class Writer:
         head = len(marks_head(self.name))
         return os.pread(self._marks, os.fstat(self._marks).st_size - head, head)
 
+    def read(self, position: int, size: int) -> bytes:
+        """What was appended there, less where the file ends."""
+        with explained("read", self.path):
+            return os.pread(self._descriptor, size, position)
+
     def read_previous(self) -> GtidSet | None:
         """The PREVIOUS_GTIDS that the file begins with; None when it has none."""
         with explained("read", self.path):
