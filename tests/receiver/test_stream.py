@@ -655,6 +655,30 @@ def test_a_wake_up_ends_it_and_what_is_whole_is_kept(tmp_path: Path) -> None:
     assert tail.publication.executed == log.set
 
 
+@pytest.mark.parametrize("flag_ends", [False, True], ids=["catching up", "acknowledging"])
+def test_a_stop_is_heard_while_the_source_always_has_more(
+    tmp_path: Path, flag_ends: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for limit in ("BUFFER", "FLOWING", "SYNC_AT"):
+        monkeypatch.setattr(stream_module, limit, 4096)
+    log = Log().begin_file()
+    for gno in range(1, 500):
+        log.transaction(gno)
+    _, tail, disk = fresh(tmp_path)
+    running = Running(tail, disk, semi_sync=True)
+    append = tail.append
+
+    def stop(data: memoryview) -> None:
+        append(data)
+        running.wake.set()
+
+    monkeypatch.setattr(tail, "append", stop)
+    with pytest.raises(Stopped):
+        running.run(dump(whole_file(log, flag_ends=flag_ends), semi_sync=True))
+    assert tail.publication.executed
+    assert tail.publication.position < log.position / 2
+
+
 def test_silence(tmp_path: Path) -> None:
     log = small()
     _, tail, disk = fresh(tmp_path)

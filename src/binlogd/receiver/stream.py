@@ -6,7 +6,8 @@ with one call. As soon as the source waits for an acknowledgement, or has nothin
     write everything → fdatasync → send one ACK for the last event that asked → publish up to the last whole transaction
 
 which is the only place where an ACK comes from (rule 2 of the design). While the disk works, the next batch gathers
-in the kernel: group commit without timers.
+in the kernel: group commit without timers. Without TLS one read takes all of it; TLS hands out a record at a time, and
+mysqld ends one with each commit, so there whatever is at hand is read first, for a moment at most.
 
 *Catching up* is a stream that flows without a pause and asks for no ACK: nobody waits for the disk then, so it works
 beside us. One fdatasync runs in the background at a time; when it has ended, what it covers is published, and the
@@ -44,6 +45,7 @@ WRITE_AT = 1024 * 1024  # write when this much is gathered: large enough that th
 FLOWING = 1024 * 1024  # bytes without a pause or a wish for an ACK that make it catching up
 GATHER = 256 * 1024  # bytes that the kernel gathers meanwhile before it wakes us: 16 of mysqld's pieces
 PAUSE = 0.001  # seconds without that much: the source is not ahead of us any more
+DRAIN = 0.001  # seconds that an ACK may wait for what else is at hand in TLS records: what a sync costs
 SYNC_AT = 8 * 1024 * 1024  # unsynced bytes that the next background sync begins at …
 SYNC_AFTER = 0.01  # … or seconds since the last began: the age that a publication may have
 UNSYNCED_MOST = 64 * 1024 * 1024  # bytes at which the disk is waited for after all: what a crash would cost to fetch
@@ -86,7 +88,8 @@ class Stream:
         self._covered = 0  # bytes that the one under way covers
         self._sync_began = 0.0
         self._flowed = 0  # bytes since the source paused, or asked for an ACK
-        self._arrived = time.monotonic()
+        self._arrived = time.monotonic()  # the latest bytes …
+        self._owed_since = self._arrived  # … and those that the ACK now owed was first asked for with
 
     def run(self) -> None:
         """Receive until the connection ends, which raises; whatever is whole and sound is kept first."""
@@ -102,21 +105,27 @@ class Stream:
         view = memoryview(self._buffer)
         self._scan()
         while True:
+            link.check_stop()  # a source that sends as fast as we take it makes us wait nowhere
             size = link.receive_into(view[self._filled :])
             if size is None:
-                self._pause()
+                if intake.ack_owed:
+                    self._settle()
+                else:
+                    self._pause()
                 continue
             self._arrived = time.monotonic()
+            if not intake.ack_owed:
+                self._owed_since = self._arrived
             self._progress.bytes_received += size
             self._filled += size
             self._flowed += size
             self._scan()
             if intake.ack_owed:
-                self._settle()
+                if not (link.layered and self._flowed < WRITE_AT and self._arrived - self._owed_since < DRAIN):
+                    self._settle()
                 continue
             if intake.filled >= WRITE_AT:
                 self._write()
-                link.check_stop()  # while the source sends as fast as we take it, nothing ever waits
             if self._flowed >= FLOWING:
                 self._sync_beside()
 
@@ -265,7 +274,7 @@ class Stream:
             position = self._overlap.position if self._overlap.left else walk.position
             packet, _ = encode_packets(encode_ack(tail.name, position), 0)
             self._link.send(packet)
-            progress.acknowledged(time.monotonic() - self._arrived)
+            progress.acknowledged(time.monotonic() - self._owed_since)
         self._show(tail.advance())
 
     def _show(self, publication: Publication | None) -> None:
