@@ -233,8 +233,9 @@ def test_an_overlap_of_what_marks_lie_about(tmp_path: Path) -> None:
     tail, _ = stored(tmp_path, log)
     marks = tail.timeline.path / f"{FIRST}.marks"
     head = marks.read_bytes().splitlines(keepends=True)[0]
-    marks.write_bytes(head + f"{log.starts[1] + 5} 1700000000 - -\n".encode())
-    assert log.position - tail.overlap() == log.events[1].start
+    for beside in range(1, 40):  # within an event: lengths of nothing, too short, too long
+        marks.write_bytes(head + f"{log.starts[1] + beside} 1700000000 - -\n".encode())
+        assert log.position - tail.overlap() == log.events[1].start
 
 
 def test_an_overlap_of_a_giant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
