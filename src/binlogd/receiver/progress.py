@@ -47,6 +47,8 @@ class Progress:
     reconnects: int = 0
     last_error: str = ""
     last_hint: str = ""
+    alarm: str = ""  # the code of the alarm that the last error is, when the source is not to blame
+    missing: str = ""  # what was published and is not on disk any more
     since: float = field(default_factory=time.time)
     lost_at: float = field(default_factory=time.time)  # when the source was lost; 0 once it sent something sound
     _acks: array[float] = field(default_factory=lambda: array("d", bytes(8 * ACKS_KEPT)))
@@ -62,8 +64,9 @@ class Progress:
         self.state = State.STREAMING
         self.since = time.time()
 
-    def failed(self, state: State, message: str, hint: str) -> None:
+    def failed(self, state: State, message: str, hint: str, *, alarm: str = "") -> None:
         """Not streaming any more, and why."""
+        self.alarm = alarm
         self.state = state
         self.last_error = message
         self.last_hint = hint
@@ -102,4 +105,6 @@ class Progress:
             "reconnects": self.reconnects,
             "last_error": self.last_error or None,
             "last_hint": self.last_hint or None,
+            "alarm": self.alarm or None,
+            "missing": self.missing or None,
         }

@@ -10,6 +10,7 @@ made again.
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,10 +88,9 @@ def _recover_tail(timeline: Timeline, name: str, disk: Disk, progress: Progress 
         )
     if contents.unsound:
         _rescue(path, end, contents, disk)
-    writer = Writer(disk, timeline)
-    writer.open(name, end)
-    writer.cut(end)
-    writer.close()
+    with closing(Writer(disk, timeline)) as writer:
+        writer.open(name, end)
+        writer.cut(end)
     return contents, contents.size - end, contents.torn
 
 
