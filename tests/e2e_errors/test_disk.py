@@ -232,7 +232,7 @@ Limits = Callable[[Scene], AbstractContextManager[None]]
 def test_a_limit_of_file_size(stage: Stage) -> None:
     scene = stage()
     receiver = scene.binlogd.halves()["receive"]
-    name, position = scene.binlogd.published
+    _, position = scene.binlogd.published
     with limited(receiver, resource.RLIMIT_FSIZE, position + 1000):
         alarm = scene.trouble("file_too_large")
         assert "File too large" in alarm["message"]

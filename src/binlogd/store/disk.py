@@ -34,6 +34,7 @@ def explained(doing: str, path: Path) -> Iterator[None]:
 
 
 DISK_FULL = "disk_full"  # the alarm that ends when there is room again
+STORE_MISSING = "store_missing"  # the alarm that a file or folder is gone
 
 _ROOM = "make room on that disk, or enlarge it; binlogd goes on by itself then (never remove its files by hand)"
 _FILES = "raise the limit of open files (LimitNOFILE= of the service, ulimit -n), or close what holds so many"
@@ -53,8 +54,8 @@ _TROUBLES = {
     ),
     errno.EMFILE: ("too_many_files", _FILES),
     errno.ENFILE: ("too_many_files", _FILES),
-    errno.ENOENT: ("store_missing", _GONE),
-    errno.ESTALE: ("store_missing", _GONE),
+    errno.ENOENT: (STORE_MISSING, _GONE),
+    errno.ESTALE: (STORE_MISSING, _GONE),
 }
 """By what the operating system said: the alarm's code, and what to do."""
 

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from binlogd.errors import StoreUnreadable
-from binlogd.store.disk import DISK_FULL, Disk, explained
+from binlogd.store.disk import DISK_FULL, STORE_MISSING, Disk, explained
 from binlogd.store.lock import StoreLock
 from binlogd.units import human_size
 
@@ -102,5 +102,5 @@ def missing(message: str) -> StoreUnreadable:
         message,
         hint="nothing but binlogd may change files in the data folder: put back what was moved or removed; what the"
         " source still has is fetched again",
-        alarm="store_missing",
+        alarm=STORE_MISSING,
     )
