@@ -9,6 +9,7 @@ Mounting needs root; so does strace in some containers.
 
 from __future__ import annotations
 
+import itertools
 import os
 import resource
 import subprocess
@@ -94,6 +95,7 @@ def limited(pid: int, kind: int, limit: int) -> Iterator[None]:
         resource.prlimit(pid, kind, before)
 
 
-def open_files(pid: int) -> int:
-    """How many file descriptors a process has, which it numbers from 0 without gaps but for those it closed."""
-    return len(os.listdir(f"/proc/{pid}/fd"))
+def first_free(pid: int) -> int:
+    """The number that the next file descriptor of a process will have: with this as its limit it gets none."""
+    taken = {int(name) for name in os.listdir(f"/proc/{pid}/fd")}
+    return next(number for number in itertools.count() if number not in taken)

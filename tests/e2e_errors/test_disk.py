@@ -10,20 +10,20 @@ import os
 import resource
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from binlogd.store.watch import LOOK_AFTER
 from testbed.binlogd import Binlogd, first_difference
 from testbed.cluster import Cluster
 from testbed.distributions import Distribution
-from testbed.faults import SmallDisk, failing, limited, open_files, small_disk
+from testbed.faults import SmallDisk, failing, first_free, limited, small_disk
 from testbed.mysqld import Server
 from tests.e2e.support import semi_sync_status, wait_for_semi_sync
-from tests.e2e_errors.support import ended, url
 
 pytestmark = [
     pytest.mark.servers,
@@ -115,9 +115,7 @@ class Scene:
         one.wait_for(source)
         one.assert_identical_to(source)
         assert one.query("SELECT @@gtid_executed") == [(source.gtid_executed,)]
-        self.assert_serving()
         assert one.status()["alarms"] == []
-        assert one.status()["source"]["last_event_time"]
 
 
 @pytest.fixture(scope="module")
@@ -189,7 +187,7 @@ def test_min_free(stage: Stage) -> None:
     scene.disk.fill(leave=8 * MiB + ROW // 2)
     scene.commit_acknowledged()  # this one goes below it
     scene.binlogd.wait_until(lambda: scene.disk and scene.disk.free < 8 * MiB, "less than min_free")
-    time.sleep(1.0)  # it is looked at once a second
+    time.sleep(LOOK_AFTER)  # so often it is looked at, and not more
     alarm = scene.trouble("disk_full")
     assert "7.9" in alarm["message"]
     assert "store.min_free is 8.00 MiB" in alarm["message"]
@@ -207,9 +205,9 @@ def test_min_free(stage: Stage) -> None:
     ("call", "error", "code"),
     [
         ("fdatasync", "EIO", "disk_error"),
-        ("write", "EIO", "disk_error"),
         ("write", "EROFS", "disk_read_only"),
-        ("fdatasync", "ENOSPC", "disk_full"),  # as a network's or a thin disk says it
+        pytest.param("write", "EIO", "disk_error", marks=pytest.mark.slow),
+        pytest.param("fdatasync", "ENOSPC", "disk_full", marks=pytest.mark.slow),  # as a thin disk says it
     ],
 )
 def test_calls_that_fail(stage: Stage, tmp_path: Path, call: str, error: str, code: str) -> None:
@@ -226,9 +224,6 @@ def test_calls_that_fail(stage: Stage, tmp_path: Path, call: str, error: str, co
     scene.assert_recovered()
 
 
-Limits = Callable[[Scene], AbstractContextManager[None]]
-
-
 def test_a_limit_of_file_size(stage: Stage) -> None:
     scene = stage()
     receiver = scene.binlogd.halves()["receive"]
@@ -243,7 +238,7 @@ def test_a_limit_of_file_size(stage: Stage) -> None:
 def test_no_file_descriptors_for_the_receiver(stage: Stage) -> None:
     scene = stage()
     receiver = scene.binlogd.halves()["receive"]
-    with limited(receiver, resource.RLIMIT_NOFILE, 3):
+    with limited(receiver, resource.RLIMIT_NOFILE, first_free(receiver)):
         scene.source.execute("FLUSH BINARY LOGS")
         alarm = scene.wait_for_alarm("too_many_files")
         assert "Too many open files" in alarm["message"]
@@ -255,7 +250,7 @@ def test_no_file_descriptors_for_the_sender(stage: Stage) -> None:
     scene = stage()
     sender = scene.binlogd.halves()["serve"]
     with scene.binlogd.connect() as there, there.cursor() as cursor:
-        with limited(sender, resource.RLIMIT_NOFILE, open_files(sender)):
+        with limited(sender, resource.RLIMIT_NOFILE, first_free(sender)):
             scene.commit_acknowledged()
             for _ in range(3):
                 with pytest.raises(Exception, match=r"timed out|Lost connection"):
@@ -293,22 +288,10 @@ def test_a_folder_that_is_gone_for_a_while(stage: Stage) -> None:
     scene = stage()
     binlogs, away = scene.binlogd.data / "binlogs", scene.binlogd.data / "away"
     binlogs.rename(away)
-    time.sleep(1.0)  # it is looked at once a second
+    time.sleep(LOOK_AFTER)  # so often it is looked at, and not more
     scene.commit_unacknowledged()
     alarm = scene.wait_for_alarm("store_missing")
     assert "put back what was moved or removed" in alarm["hint"]
     assert not binlogs.exists()
     away.rename(binlogs)
-    scene.assert_recovered()
-
-
-def test_a_lock_that_is_removed(stage: Stage, source: Server) -> None:
-    """Another receiver cannot take the store behind the first one's back."""
-    scene = stage()
-    lock = scene.binlogd.data / "receiver.lock"
-    lock.unlink()
-    time.sleep(1.0)  # it is looked at once a second
-    scene.commit_acknowledged()
-    assert lock.read_text() == f"{scene.binlogd.halves()['receive']}\n"
-    assert "owns the store" in ended("receive", url(source), scene.binlogd.data).stderr
     scene.assert_recovered()

@@ -133,9 +133,13 @@ def _finished(timeline: Timeline, name: str, disk: Disk, progress: Progress | No
         size = path.stat().st_size
     summary = read_summary(path, size)
     if summary is None:
-        contents = read_contents(path, progress=progress)
-        if contents is None or contents.damaged:
+        try:
+            contents = read_contents(path, progress=progress)
+        except EventError as bad:
+            contents, torn = None, bad.message
+        else:
             torn = contents.torn if contents else "no FORMAT_DESCRIPTION"
+        if contents is None or contents.damaged:
             raise StoreDamaged(
                 f"{path}, a finished file, is damaged: {torn}",
                 hint="move the file away or restore it; `binlogd verify` names what is wrong",
