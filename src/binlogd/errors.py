@@ -61,21 +61,30 @@ class ListenError(BinlogdError):
 
 
 class StoreError(BinlogdError):
-    """The store on our own disk cannot be used."""
+    """The store on our own disk cannot be used. ``alarm`` is the code of the alarm for it."""
 
     exit_code = 4
+    alarm = "store_unusable"
 
 
 class StoreInUse(StoreError):
     """Another receiver holds the store's lock."""
 
+    alarm = "store_in_use"
+
 
 class StoreUnreadable(StoreError):
-    """A folder or file of the store cannot be opened, read or written."""
+    """A folder or file of the store cannot be opened, read or written: the operating system refused, which may pass."""
+
+    def __init__(self, message: str, *, hint: str = "", alarm: str = StoreError.alarm) -> None:
+        super().__init__(message, hint=hint)
+        self.alarm = alarm
 
 
 class StoreDamaged(StoreError):
     """Bytes on disk contradict themselves: a checksum, a length, an index."""
+
+    alarm = "store_damaged"
 
 
 class PeerError(BinlogdError):

@@ -354,7 +354,7 @@ def test_followers_that_leave_a_quiet_receiver_leave_nothing(tmp_path: Path) -> 
 def test_the_thread_answers_while_its_owner_is_busy(tmp_path: Path) -> None:
     path, board = tmp_path / "receiver.sock", Board(FIRST)
     before = threading.active_count()
-    control = ControlThread(path, lambda: {"position": board.current.position}, board)
+    control = ControlThread(path, lambda: {"position": (board.current or NOTHING).position}, board)
     control.start()
     try:
         assert ask_status(path) == {"position": 400}
@@ -391,7 +391,7 @@ def test_a_full_counter_stops_nobody() -> None:
                 await asyncio.sleep(0)
             os.eventfd_write(board._signal, 2**64 - 2)
             while not behind(board):
-                board.put(at(board.current.position + 1))
+                board.put(at((board.current or NOTHING).position + 1))
             board.put(FIRST)
             assert board.current == FIRST
             telling.cancel()

@@ -53,9 +53,12 @@ class _Follower:
 
 
 class Board:
-    """``put`` belongs to the receiving thread, everything else to the event loop that ``attach`` was called in."""
+    """``put`` belongs to the receiving thread, everything else to the event loop that ``attach`` was called in.
 
-    def __init__(self, current: Publication) -> None:
+    ``current`` is None while the receiver itself does not know what the store holds; then there is nothing to follow.
+    """
+
+    def __init__(self, current: Publication | None) -> None:
         self.current = current
         self._lock = threading.Lock()  # held for a few sends that do not wait, never across a wait
         self._followers: list[_Follower] = []
@@ -78,6 +81,8 @@ class Board:
     async def tell(self, connection: socket.socket) -> None:
         """Tell one follower everything from now on; raises OSError when it is gone."""
         loop = asyncio.get_running_loop()
+        if self.current is None:
+            return
         follower = _Follower(connection, self.current)
         with self._lock:
             self._followers.append(follower)
@@ -88,7 +93,7 @@ class Board:
                     await loop.sock_sendall(connection, follower.rest)
                     with self._lock:
                         follower.behind = False
-                        if not follower.knows(self.current):
+                        if self.current is not None and not follower.knows(self.current):
                             follower.tell(self.current)
                 await event.wait()
         finally:

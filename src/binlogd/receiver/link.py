@@ -80,7 +80,11 @@ class Link:
             ) from bad
         last: OSError | None = None
         for family, kind, protocol, _, address in addresses:
-            candidate = socket.socket(family, kind, protocol)
+            try:
+                candidate = socket.socket(family, kind, protocol)
+            except OSError as bad:  # no file descriptor, or no such family here
+                last = bad
+                continue
             try:
                 candidate.setblocking(False)
                 candidate.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -47,7 +47,8 @@ class Progress:
     reconnects: int = 0
     last_error: str = ""
     last_hint: str = ""
-    alarm: str = ""  # the code of what FAILED means
+    alarm: str = ""  # the code of the alarm that the last error is
+    missing: str = ""  # what was published and is not on disk any more
     since: float = field(default_factory=time.time)
     lost_at: float = field(default_factory=time.time)  # when the source was lost; 0 once it sent something sound
     _acks: array[float] = field(default_factory=lambda: array("d", bytes(8 * ACKS_KEPT)))
@@ -61,9 +62,10 @@ class Progress:
     def streaming(self) -> None:
         """The dump runs, and goes on where the store ends."""
         self.state = State.STREAMING
+        self.alarm = ""
         self.since = time.time()
 
-    def failed(self, state: State, message: str, hint: str, alarm: str = "") -> None:
+    def failed(self, state: State, message: str, hint: str, *, alarm: str = "") -> None:
         """Not streaming any more, and why. ``since`` stays what it is while that does."""
         now = time.time()
         if (state, message) != (self.state, self.last_error):
@@ -107,4 +109,5 @@ class Progress:
             "last_error": self.last_error or None,
             "last_hint": self.last_hint or None,
             "alarm": self.alarm or None,
+            "missing": self.missing or None,
         }

@@ -2,9 +2,9 @@
 
 What ends a connection is one of three kinds (errors.py): what may pass (``retriable``: the network, a restart of the
 source, corrupt bytes) is tried again after a pause that doubles up to BACKOFF_LONGEST, with jitter so that a
-thousand servers do not come back in step; what rules replication out until somebody acts ends the receiver; and so
-does trouble with our own store. Before every new connection the store is cut back to its last publication: the
-position that is asked for is durable, and nothing is stored twice.
+thousand servers do not come back in step; what rules replication out until somebody acts ends the receiver; and
+trouble with our own store is waited out (storekeeper.py). Before every new connection the store is cut back to its last
+publication: the position that is asked for is durable, and nothing is stored twice.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from binlogd.errors import (
     ServerError,
     SourceDiverged,
     SourceRefused,
+    StoreError,
     Unreachable,
 )
 from binlogd.logs import get_logger
@@ -30,12 +31,14 @@ from binlogd.receiver.link import Stopped, Wake
 from binlogd.receiver.plan import SourceFacts, StoreFacts, plan_start, timeline_name
 from binlogd.receiver.progress import Progress, State
 from binlogd.receiver.session import Session, SourceOptions
+from binlogd.receiver.storekeeper import Shown, StoreKeeper
 from binlogd.receiver.stream import Stream
 from binlogd.store.disk import Disk
 from binlogd.store.layout import DataFolder, Identity, Timeline
-from binlogd.store.publication import Publication
+from binlogd.store.publication import NOTHING, Publication
 from binlogd.store.recovery import Recovered
 from binlogd.store.tail import Tail
+from binlogd.store.watch import Watch
 
 BACKOFF_SHORTEST = 0.1  # seconds: a source that restarts is back at once
 REFUSAL_SHORTEST = 1.0  # seconds before a source is asked again that refused us: somebody may just be mending it
@@ -79,7 +82,10 @@ class Backoff:
 
 
 class Receiver:
-    """Owns the store's newest timeline from ``run`` until it returns or raises."""
+    """Owns the store's newest timeline from ``run`` until it returns or raises.
+
+    ``recovered`` is what the first ``recover`` gave, or what kept it from giving it.
+    """
 
     def __init__(
         self,
@@ -88,7 +94,9 @@ class Receiver:
         folder: DataFolder,
         disk: Disk,
         identity: Identity,
-        recovered: Recovered,
+        recover: Callable[[], Recovered],
+        recovered: Recovered | StoreError,
+        watch: Watch,
         publish: Callable[[Publication], None],
         progress: Progress,
         wake: Wake,
@@ -100,26 +108,43 @@ class Receiver:
         self._folder = folder
         self._disk = disk
         self._identity = identity
-        self._publication = recovered.publication
-        self._publish = publish
+        self._publication = NOTHING
+        self._publish = Shown(publish, progress)
         self._progress = progress
         self._wake = wake
+        self._watch = watch
         self._durable = durable
         self._tail: Tail | None = None
         self._facts: SourceFacts | None = None  # of the connection at hand, or the last
         self._store: StoreFacts | None = None  # and what it was asked to go on with
-        self._reached = recovered.tail is not None  # the source was reached, now or in an earlier life
-        if recovered.timeline is not None:
-            self._tail = self._make_tail(recovered.timeline, recovered)
+        self._reached = False  # the source was reached, now or in an earlier life
+        self._keeper = StoreKeeper(
+            folder=folder,
+            disk=disk,
+            watch=watch,
+            recover=recover,
+            wake=wake,
+            progress=progress,
+            shown=self._publish,
+            patience=refusal_pause,
+        )
+        self._trouble = recovered if isinstance(recovered, StoreError) else None
+        if not isinstance(recovered, StoreError):
+            self._take(recovered)
+            self._publish.newest = recovered.publication
 
     def run(self) -> None:
         """Receive until woken. Raises what people must act on: SourceRefused, StoreError, ConfigError."""
         backoff = Backoff(BACKOFF_SHORTEST, BACKOFF_LONGEST)
         refusals = Backoff(REFUSAL_SHORTEST, self._refusal_pause or REFUSAL_SHORTEST)
         try:
+            if self._trouble is not None:
+                self._mend(self._trouble)
             while True:
                 try:
                     self._once()
+                except StoreError as trouble:
+                    self._mend(trouble)
                 except (PeerError, SourceRefused) as trouble:
                     if not self._progress.lost_at:  # something sound had come
                         backoff.reset()
@@ -136,18 +161,31 @@ class Receiver:
         except Stopped:
             self._progress.state = State.STOPPED
         except BinlogdError as bad:
-            self._progress.failed(State.FAILED, bad.message, bad.hint, bad.alarm)
+            self._progress.failed(State.FAILED, bad.message, bad.hint, alarm=bad.alarm)
             raise
         finally:
             if self._tail is not None:
                 self._tail.close()
+
+    def _mend(self, trouble: StoreError) -> None:
+        """Let go of the store, and go on from what is really there as soon as it can be used again."""
+        failed, self._tail = self._tail, None
+        if failed is not None:
+            failed.close()
+        self._keeper.wait_out(trouble, failed, self._take)
+
+    def _take(self, recovered: Recovered) -> None:
+        self._publication = recovered.publication
+        self._reached = self._reached or recovered.tail is not None
+        if recovered.timeline is not None:
+            self._tail = self._make_tail(recovered.timeline, recovered)
 
     def _wait_out(self, lasting: BinlogdError, pause: float) -> None:
         """Ask again later while there is a store to serve; else this is the end."""
         if self._refusal_pause is None or not self._publication_file():
             raise lasting
         known = (self._progress.state, self._progress.last_error) == (State.FAILED, lasting.message)
-        self._progress.failed(State.FAILED, lasting.message, lasting.hint, lasting.alarm)
+        self._progress.failed(State.FAILED, lasting.message, lasting.hint, alarm=lasting.alarm)
         if not known:  # it is said once, and stands in the status as long as it lasts
             log.error("source refused", error=lasting.message, hint=lasting.hint)
         self._wake.sleep(pause)
@@ -234,6 +272,8 @@ class Receiver:
             publication=self._publication,
             contents=recovered.tail if recovered else None,
             durable=self._durable,
+            watch=self._watch,
+            received=self._progress.transactions_received,
         )
 
     def _lasting(self, trouble: PeerError | SourceRefused) -> BinlogdError | None:

@@ -140,7 +140,7 @@ class Catalog:
         folder = self._timelines[newest.timeline].path
         try:
             sizes = [(folder / name).stat().st_size for name in names]
-        except FileNotFoundError:
+        except OSError:
             return False
         sizes[-1] = publication.position
         for size in sizes[:-1]:

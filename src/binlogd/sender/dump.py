@@ -27,19 +27,20 @@ from binlogd.binlog.events import (
 from binlogd.binlog.framing import Outlet
 from binlogd.binlog.gtid import GtidSet
 from binlogd.binlog.header import ChecksumAlgorithm
-from binlogd.errors import EventError, StoreError
+from binlogd.errors import EventError, Refusal, StoreError, StoreUnreadable
 from binlogd.logs import get_logger
 from binlogd.sender.blocks import BLOCK, fetch
 from binlogd.sender.catalog import Catalog
 from binlogd.sender.channel import Channel
 from binlogd.sender.live import LiveTail
 from binlogd.sender.plan import FIRST_POSITION, refuse, start_by_gtid, start_by_position
-from binlogd.store.disk import explained
+from binlogd.store.disk import STORE_MISSING, explained
 from binlogd.store.reader import Head, read_head
 from binlogd.store.seek import begins_event, leap, read_gtid
 
 SEND_TIMEOUT = 60.0  # seconds a client may take to take a block, as MySQL's net_write_timeout
 V1_HEARTBEAT_LIMIT = 2**32  # its position stands in the header's four bytes
+TRY_AGAIN = 1105  # ER_UNKNOWN_ERROR: a replica connects again, where ERR 1236 would stop it for good
 LONGEST_PREVIOUS = 8 * 1024 * 1024  # bytes of PREVIOUS_GTIDS sent in one piece, half a packet: 500,000 intervals
 
 log = get_logger(__name__)
@@ -130,7 +131,10 @@ class Dump:
                 position = FIRST_POSITION
         except (EventError, StoreError) as bad:
             log.error("a stored file cannot be served", file=self._name, error=bad.message, hint=bad.hint)
-            raise refuse(f"{self._name}: {bad.message}".removeprefix(": ")) from bad
+            text = f"{self._name}: {bad.message}".removeprefix(": ")
+            if isinstance(bad, StoreUnreadable) and bad.alarm != STORE_MISSING:
+                raise Refusal(TRY_AGAIN, "HY000", text) from bad
+            raise refuse(text) from bad
         finally:
             self._close()
 
@@ -232,7 +236,10 @@ class Dump:
         try:
             if not blocks.read_cached(self._descriptor, size, outlet.position):
                 await asyncio.to_thread(fetch, self._descriptor, outlet.position)
-                size = blocks.read(self._descriptor, size, outlet.position)
+                found = blocks.read(self._descriptor, size, outlet.position)
+                if found < size and self._reopened():
+                    found = blocks.read(self._descriptor, size, outlet.position)
+                size = found
         except OSError:
             with explained("read", self._catalog.path(self._index)):
                 raise
@@ -328,6 +335,15 @@ class Dump:
         has = self._request.has
         event = read_gtid(self._descriptor, head.events, size, head.algorithm.length) if has is not None else None
         return has is not None and event is not None and has.contains(event.sid, event.tag, event.gno)
+
+    def _reopened(self) -> bool:
+        """Whether another file is under the name now: what somebody removed was fetched again from the source."""
+        path = self._catalog.path(self._index)
+        if os.path.samestat(os.stat(path), os.fstat(self._descriptor)):
+            return False
+        old, self._descriptor = self._descriptor, os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        os.close(old)
+        return True
 
     def _close(self) -> None:
         if self._descriptor >= 0:

@@ -8,6 +8,8 @@ appended, and ``advance_synced`` has the publication as soon as that much is dur
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from binlogd.binlog.events import FormatDescription, for_position_start
 from binlogd.binlog.gtid import GtidSet
 from binlogd.binlog.header import ChecksumAlgorithm
@@ -19,13 +21,17 @@ from binlogd.store.layout import Timeline, binlog_base, binlog_number
 from binlogd.store.overlap import overlap_start
 from binlogd.store.publication import Publication
 from binlogd.store.reader import FIRST_EVENT, Contents
+from binlogd.store.watch import Watch
 from binlogd.store.writer import Writer
 
 MANY_RUNS = 4096  # of GTIDs, one for each sync or gap: a few hundred kB
 
 
 class Tail:
-    """Begins where recovery left the timeline: with ``contents`` of the file ``publication`` names, or no file."""
+    """Begins where recovery left the timeline: with ``contents`` of the file ``publication`` names, or no file.
+
+    ``received`` transactions were received before.
+    """
 
     def __init__(
         self,
@@ -35,8 +41,10 @@ class Tail:
         publication: Publication,
         contents: Contents | None,
         durable: bool = True,
+        watch: Watch | None = None,
+        received: int = 0,
     ) -> None:
-        self._writer = Writer(disk, timeline, durable=durable)
+        self._writer = Writer(disk, timeline, durable=durable, watch=watch)
         self.publication = publication
         self._coming: Publication | None = None  # what the sync in the background will have made durable
         self.walk: Walk | None = None
@@ -48,7 +56,7 @@ class Tail:
         self._head_read = False
         self._added = GtidSet()  # to the file, but for what is in _runs
         self._runs: list[GtidRun] = []  # put into it many at a time, for few ask
-        self._earlier = 0  # transactions in files finished since we began
+        self._earlier = received  # and transactions in files finished since we began
         self._found = 0  # transactions that were in the file when we began
         if contents is not None:
             self.walk = contents.walk
@@ -230,6 +238,11 @@ class Tail:
         if self.walk is not None:
             self.walk.rewind()
             self._writer.cut(self.walk.transaction_end)
+
+    @property
+    def remains(self) -> tuple[Path, int, int]:
+        """Of a tail that failed: the file, the bytes of it that are durable, and how many it had in all."""
+        return self._writer.path, self._writer.synced, self._writer.size + self._writer.given_up
 
     def close(self) -> None:
         """Let go of the file."""
