@@ -142,9 +142,8 @@ def _source_again(dice: random.Random, number: int) -> Plan:
 
 def _in_order(dice: random.Random, number: int) -> Plan:
     """The source stops and starts as people do it, beside a second receiver."""
-    victims = [Victim.RESTART, Victim.INTRUDER]
-    dice.shuffle(victims)
-    return Plan(number, _pair(*victims, dice, STARTING))
+    first, second = dice.sample((Victim.RESTART, Victim.INTRUDER), 2)
+    return Plan(number, _pair(first, second, dice, STARTING))
 
 
 def _replica(dice: random.Random, number: int) -> Plan:

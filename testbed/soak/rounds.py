@@ -37,7 +37,12 @@ STATUS_KEYS = (("Last_IO_Errno", "Last_IO_Error", "IO"), ("Last_SQL_Errno", "Las
 
 @dataclass(slots=True)
 class Played:
-    """A round that was played: ``kills`` are the strikes that hit, ``torn`` those of them in mid-transaction."""
+    """A round that was played.
+
+    ``kills`` are the strikes that hit, ``torn`` counts those of them in mid-transaction, ``late`` the commits that
+    returned while the source was being stopped in order: it lets them go then, acknowledged or not, and they are looked
+    for only when it is back.
+    """
 
     plan: Plan
     seen: Observed
@@ -45,6 +50,7 @@ class Played:
     seconds: float
     kills: list[Victim] = field(default_factory=list)
     torn: int = 0
+    late: int = 0
 
 
 class History:
@@ -73,7 +79,7 @@ def play(site: Site, plan: Plan, history: History) -> Played:
         site.renew_supervisor()
         site.source.execute(*(f"DROP DATABASE `{schema}`" for schema in history.schemas))
         history.schemas = [game.clients.schema]
-    return Played(plan, seen, findings, time.monotonic() - began, game.kills, game.torn)
+    return Played(plan, seen, findings, time.monotonic() - began, game.kills, game.torn, game.late)
 
 
 class _Game:
@@ -84,6 +90,7 @@ class _Game:
         self.clients = Clients(site.source, f"round_{plan.number}")
         self.kills: list[Victim] = []
         self.torn = 0
+        self.late = 0
 
     def play(self) -> list[str]:
         """What did not come to pass."""
@@ -107,7 +114,7 @@ class _Game:
             self._strike(strike)
 
     def _strike(self, strike: Strike) -> None:
-        site = self._site
+        site, commits = self._site, self.clients.commits
         try:
             site.hit(strike.victim)
         except BinlogdFailed:
@@ -117,6 +124,9 @@ class _Game:
         self.kills.append(strike.victim)
         if strike.torn:
             self.torn += self._is_torn()
+        if strike.victim is Victim.RESTART:
+            self.clients.wait_cut_off()
+            self.late += self.clients.commits - commits
         if self._plan.dark and strike is self._plan.strikes[-1]:
             self._look_while_dead()
         site.revive(strike.victim)

@@ -59,11 +59,11 @@ COMPLAINTS = ("Traceback", "internal error")
 
 
 class Site:
-    """All of it under ``folder``, which stays. Up and semi-synchronous once entered."""
+    """All of it under ``folder``, up and semi-synchronous once entered. The servers' data stays with ``keep_data``."""
 
-    def __init__(self, folder: Path, distribution: Distribution) -> None:
+    def __init__(self, folder: Path, distribution: Distribution, *, keep_data: bool = True) -> None:
         self.folder = folder
-        self._cluster = Cluster(folder, distribution, keep_data=True)
+        self._cluster = Cluster(folder, distribution, keep_data=keep_data)
         self._pool = ThreadPoolExecutor(thread_name_prefix="soak")
         self._starts: dict[Server, Future[Server]] = {}
         self._log_read = 0
@@ -124,8 +124,9 @@ class Site:
             if server is self.source and self.answers(server):
                 self.count_unacknowledged()
             if victim is Victim.RESTART:
+                before = self._semi_sync_off_lines()
                 server.stop()
-                self._off_lines = self._semi_sync_off_lines()  # waiting clients are let go, which is said there
+                self._off_lines += self._semi_sync_off_lines() - before  # clients that wait are let go, and it says so
             else:
                 server.kill()
 

@@ -5,13 +5,18 @@ That rounds can be played is in tests/e2e/test_soak.py.
 
 from __future__ import annotations
 
+import os
 import re
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
 import pytest
+from click.testing import CliRunner
 
+import testbed.soak.__main__ as soaking
+from testbed.distributions import Distribution
 from testbed.soak.files import gtids_in
 from testbed.soak.judge import (
     MOST_MEMORY,
@@ -205,7 +210,7 @@ def test_reading_gtids(tmp_path: Path) -> None:
 def test_the_table_counts_what_was_found() -> None:
     plan = Plan(7, [Strike(Victim.RECEIVER, 0.25, torn=True), Strike(Victim.SOURCE, 0.01)], giant=True, dark=True)
     bad = replace(GOOD, replica_rows=frozenset({3}), files=[replace(FINISHED, difference=455), NEWEST])
-    good_round = Played(plan, GOOD, judge(GOOD), 3.94, [Victim.RECEIVER, Victim.SOURCE], torn=1)
+    good_round = Played(plan, GOOD, judge(GOOD), 3.94, [Victim.RECEIVER, Victim.SOURCE], torn=1, late=1)
     bad_round = Played(plan, bad, judge(bad), 3.94, [Victim.RECEIVER])
     tally = Tally()
     tally.add(good_round)
@@ -226,12 +231,41 @@ def test_the_table_counts_what_was_found() -> None:
         "of those in the middle of a 30 MB transaction": "1",
         "commits journaled": "6",
         "of those looked for while the source was dead": "4",
+        "of those returned while the source was being stopped": "1",
         "commits cut off, promised to nobody": "4",
         "finished files compared": "2",
         "lost": "3",
         "repeated": "0",
         "differing files": "1",
+        "most of receive": "40 MiB, 20 descriptors, 2 rounds",
+        "most of serve": "–",
         "seed": "5",
         "seconds": "8",
     }
     assert {name: cells[name] for name in wanted} == wanted
+
+
+@pytest.mark.parametrize("wrong", [False, True])
+def test_what_is_wrong_is_the_exit_code(
+    wrong: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mysql: Distribution
+) -> None:
+    """And what is needed to look into it stays, and to play it again is said."""
+
+    def soak(folder: Path, _: Distribution, tally: Tally, **options: object) -> None:
+        assert options == {"seed": 5, "first": 3, "rounds": 8, "minutes": 1.0}
+        (folder / "evidence").touch()
+        seen = replace(GOOD, replica_rows=frozenset({3})) if wrong else GOOD
+        tally.add(Played(plan_round(5, 3), seen, judge(seen), 3.9))
+
+    monkeypatch.setattr(soaking, "soak", soak)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    for name in ("BINLOGD_CONFIG", "BINLOGD_TEST_CACHE"):
+        monkeypatch.setenv(name, os.environ.get(name, ""))  # what `main` sets goes with the test
+    result = CliRunner().invoke(soaking.main, ["--seed", "5", "--first", "3", "--rounds", "8", "--minutes", "1"])
+    assert result.exit_code == int(wrong), result.output
+    assert f"| lost | {3 * wrong} |" in result.stdout
+    kept = list(tmp_path.glob("binlogd-soak-*/evidence"))
+    assert len(kept) == int(wrong)
+    if wrong:
+        assert "soak: lost: the replica lacks committed rows: 3, of ids 1, 2, 4" in result.stderr
+        assert f"kept in {kept[0].parent}; again: --seed 5 --first 3 --rounds 1" in result.stderr
