@@ -27,7 +27,7 @@ from testbed.soak.judge import Fault, Finding, judge_files
 from testbed.soak.plan import plan_round
 from testbed.soak.report import Tally, round_line, table
 from testbed.soak.rounds import History, play
-from testbed.soak.site import Site, working_in
+from testbed.soak.site import Site
 
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, the shell's convention
@@ -54,7 +54,7 @@ def soak(
         tally.findings += judge_files(compare(site.binlogd, site.source, site.binlogd.stored()))
         if code := site.binlogd.stop():
             tally.findings.append(Finding(Fault.BROKE, f"binlogd ended with code {code} on SIGTERM"))
-    if left := working_in(folder):
+    if left := site.left_behind:
         tally.findings.append(Finding(Fault.BROKE, f"processes are left behind: {left}", len(left)))
 
 

@@ -78,6 +78,12 @@ class Clients:
         wait_for(lambda: not any(load.is_running for load in self._loads), "end of the clients of a dead source")
         self._join_giant()
 
+    def leave(self) -> None:
+        """Begin no further commit; whoever waits for one goes on waiting."""
+        self._stopping.set()
+        for load in self._loads:
+            load.leave()
+
     def stop(self) -> None:
         """Let each finish its commit, and end."""
         self._stopping.set()

@@ -1,14 +1,13 @@
 """One round: the plan is played on the site, and what came of it is observed from outside.
 
-A step that does not come to pass ends the steps, not the observation: what was lost is to be seen also where something
-is stuck.
+A step that does not come to pass ends the steps, not the observation: what is missing where something is stuck is said
+beside it.
 """
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -31,6 +30,9 @@ ARRIVING = 2 << 20
 
 LOOK_EVERY = 0.001
 """Seconds between two looks at that size: the big transaction takes a hundred times that."""
+
+FAILURES = (ServerFailed, BinlogdFailed, pymysql.err.Error, OSError)
+"""What a step can end with; OSError is also the TimeoutError of a start."""
 
 STATUS_KEYS = (("Last_IO_Errno", "Last_IO_Error", "IO"), ("Last_SQL_Errno", "Last_SQL_Error", "SQL"))
 
@@ -68,8 +70,8 @@ def play(site: Site, plan: Plan, history: History) -> Played:
     game = _Game(site, plan)
     stuck = game.play()
     try:
-        seen = replace(game.observe(history), stuck=tuple(stuck))
-    except (ServerFailed, BinlogdFailed, pymysql.err.Error, OSError) as error:
+        seen = replace(game.observe(history), stuck=stuck)
+    except FAILURES as error:
         told = "\n".join(stuck)
         raise ServerFailed(f"round {plan.number} cannot be looked at: {error}\n{told}") from error
     findings = judge(seen)
@@ -92,13 +94,16 @@ class _Game:
         self.torn = 0
         self.late = 0
 
-    def play(self) -> list[str]:
-        """What did not come to pass."""
-        stuck: list[str] = []
-        for step in (self._strike_all, self._come_back, self._end):
-            with _noting(stuck):
-                step()
-        return stuck
+    def play(self) -> Sequence[str]:
+        """What did not come to pass, in full: the message ends with a log's tail."""
+        try:
+            self._strike_all()
+            self._come_back()
+            self._end()
+        except FAILURES as error:
+            self.clients.leave()
+            return [f"{type(error).__name__}: {error}"]
+        return []
 
     def _strike_all(self) -> None:
         site, clients = self._site, self.clients
@@ -204,15 +209,6 @@ class _Game:
             intruders=intruders,
             samples=site.samples(),
         )
-
-
-@contextlib.contextmanager
-def _noting(stuck: list[str]) -> Iterator[None]:
-    """Put down what fails, in full: the message ends with a log's tail."""
-    try:
-        yield
-    except (ServerFailed, BinlogdFailed, pymysql.err.Error, OSError, TimeoutError) as error:
-        stuck.append(f"{type(error).__name__}: {error}")
 
 
 def _newest_size(binlogd: Binlogd) -> int:

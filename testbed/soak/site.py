@@ -6,7 +6,9 @@ started again by their supervisor, which we start again.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -71,6 +73,7 @@ class Site:
         self._off_lines = 0
         self.without_ack = 0  # commits that went on unacknowledged in the source's earlier lives of this round
         self.intruders: list[int] = []
+        self.left_behind: dict[int, str] = {}  # once closed: processes that should have ended by themselves
         self.source: Server
         self.replica: Server
         self.binlogd: Binlogd
@@ -95,6 +98,8 @@ class Site:
         if hasattr(self, "binlogd"):
             self.binlogd.close()
         self._cluster.__exit__(kind, error, trace)
+        self.left_behind = working_in(self.folder)
+        end_strays(self.folder)
 
     # ------------------------------------------------------------------------------------------------- killing
 
@@ -221,9 +226,13 @@ class Site:
         return [f"binlogd's log: {line}" for line in new.splitlines() if any(word in line for word in COMPLAINTS)]
 
     def samples(self) -> list[Sample]:
-        """binlogd's processes."""
-        pids = [("supervisor", self.binlogd.pid), *self.binlogd.halves().items()]
-        return [Sample(role, pid, _descriptors(pid), resident_bytes(pid)) for role, pid in pids]
+        """binlogd's processes, those that run."""
+        samples = []
+        for role, pid in (("supervisor", self.binlogd.pid), *self.binlogd.halves().items()):
+            with contextlib.suppress(FileNotFoundError):
+                descriptors = len(os.listdir(f"/proc/{pid}/fd"))
+                samples.append(Sample(role, pid, descriptors, resident_bytes(pid)))
+        return samples
 
     def strays(self) -> list[str]:
         """Processes that work in our folder and are none that should run now."""
@@ -244,6 +253,18 @@ def working_in(folder: Path) -> dict[int, str]:
     return found
 
 
+def end_strays(folder: Path) -> None:
+    """Kill whatever works in ``folder``."""
+    for pid in working_in(folder):
+        with contextlib.suppress(ProcessLookupError):
+            descriptor = os.pidfd_open(pid)
+            try:
+                if pid in working_in(folder):  # still the process that was found
+                    signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+            finally:
+                os.close(descriptor)
+
+
 def wait_for(condition: Callable[[], bool], what: str, timeout: float = PATIENCE) -> None:
     """Wait until ``condition()`` holds."""
     deadline = time.monotonic() + timeout
@@ -251,7 +272,3 @@ def wait_for(condition: Callable[[], bool], what: str, timeout: float = PATIENCE
         if time.monotonic() > deadline:
             raise ServerFailed(f"no {what} within {timeout:.0f} s")
         time.sleep(POLL_INTERVAL)
-
-
-def _descriptors(pid: int) -> int:
-    return len(os.listdir(f"/proc/{pid}/fd"))
