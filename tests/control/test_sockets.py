@@ -351,6 +351,32 @@ def test_followers_that_leave_a_quiet_receiver_leave_nothing(tmp_path: Path) -> 
     run(body())
 
 
+def test_a_mistake_in_telling_is_heard_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The follower's connection ends either way; only we know why."""
+
+    def broken(publication: Publication) -> dict[str, Any]:
+        raise ValueError("no such set")
+
+    async def body() -> None:
+        path = tmp_path / "receiver.sock"
+        async with server(path, Board(FIRST)):
+            async with aclosing(follow(path)) as news:
+                assert await anext(news) == FIRST
+            assert caplog.records == [], "whoever leaves is no mistake"
+            with monkeypatch.context() as patched:
+                patched.setattr(Publication, "encode", broken)
+                assert [publication async for publication in follow(path)] == []
+            async with aclosing(follow(path)) as news:
+                assert await anext(news) == FIRST
+
+    run(body())
+    (record,) = caplog.records
+    assert "telling a follower failed" in record.getMessage()
+    assert "no such set" in record.getMessage()
+
+
 def test_the_thread_answers_while_its_owner_is_busy(tmp_path: Path) -> None:
     path, board = tmp_path / "receiver.sock", Board(FIRST)
     before = threading.active_count()

@@ -139,7 +139,9 @@ async def _while_there(reader: asyncio.StreamReader, telling: Coroutine[Any, Any
     finally:
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        told, _ = await asyncio.gather(*tasks, return_exceptions=True)
+        if isinstance(told, Exception) and not isinstance(told, OSError):  # a mistake of ours: the follower comes again
+            log.error("telling a follower failed", exc_info=told)
 
 
 def _listened_on(path: str) -> bool:
