@@ -12,7 +12,7 @@ import pytest
 
 from binlogd.binlog.gtid import GtidSet
 from binlogd.binlog.walk import Mark
-from binlogd.errors import StoreDamaged
+from binlogd.errors import StoreDamaged, StoreUnreadable
 from binlogd.sender import catalog as catalog_module
 from binlogd.sender.catalog import Catalog
 from binlogd.sender.plan import StoredLog, start_by_gtid
@@ -21,7 +21,7 @@ from binlogd.store.layout import Timeline
 from binlogd.store.publication import NOTHING, Publication
 from binlogd.store.reader import publication_of, read_previous, read_store
 from binlogd.store.source_facts import SourceSettings
-from tests.binlog.making import CRC32, OFF, SID_A, SID_B, UUID_A, Log
+from tests.binlog.making import CRC32, OFF, SID_A, SID_B, UUID_A, Log, broken
 from tests.sender.support import catalog_of
 from tests.store.support import (
     FIRST,
@@ -244,6 +244,46 @@ def test_reading_on_when_there_are_more_files(tmp_path: Path) -> None:
         assert [log.timeline for log in catalog.logs] == [1, 1, 1, 1, 2]
 
     asyncio.run(body())
+
+
+def test_reading_on_in_a_file_whose_head_was_damaged(tmp_path: Path) -> None:
+    """What was read before stays as it is."""
+
+    async def body() -> None:
+        log = Log().begin_file().transaction(1).transaction(2)
+        folder = make_store(tmp_path, {FIRST: log.data[: log.ends[0]]})
+        catalog = Catalog(folder)
+        catalog.read()
+        logs, publication = list(catalog.logs), catalog.publication
+        for place in (1, 8):  # the magic, and the type of FORMAT_DESCRIPTION
+            (newest(folder).path / FIRST).write_bytes(broken(bytes(log.data), place) + bytes(place))
+            with pytest.raises(StoreDamaged, match=FIRST):
+                await catalog.read_on()
+            assert (catalog.logs, catalog.publication) == (logs, publication)
+        (newest(folder).path / FIRST).write_bytes(log.data)
+        await catalog.read_on()
+        assert catalog.publication.position == log.ends[1]
+
+    asyncio.run(body())
+
+
+def test_a_folder_that_cannot_be_read_any_more(tmp_path: Path) -> None:
+    logs = chain(2)
+    folder = make_store(tmp_path, data_of({FIRST: logs[FIRST]}))
+    catalog = Catalog(folder)
+    catalog.read()
+    known = catalog.publication
+    place = newest(folder).path
+    place.rename(tmp_path / "away")
+    place.touch()
+    with pytest.raises(StoreUnreadable, match="cannot read"):
+        catalog.update(replace(known, file=SECOND, position=logs[SECOND].position))
+    assert catalog.publication is known
+    place.unlink()
+    (tmp_path / "away").rename(place)
+    (place / SECOND).write_bytes(logs[SECOND].data)
+    catalog.update(publication_of(read_store(folder)))
+    assert [log.name for log in catalog.logs] == [FIRST, SECOND]
 
 
 def test_new_files_are_found_by_number_and_the_folder_is_not_listed(

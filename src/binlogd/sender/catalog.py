@@ -23,7 +23,7 @@ from binlogd.binlog.header import ChecksumAlgorithm
 from binlogd.binlog.walk import Mark
 from binlogd.errors import EventError, StoreDamaged
 from binlogd.sender.plan import StoredLog
-from binlogd.store.disk import explained
+from binlogd.store.disk import explained, unusable
 from binlogd.store.index import read_marks
 from binlogd.store.layout import DataFolder, Timeline, binlog_base, binlog_number
 from binlogd.store.publication import NOTHING, Publication
@@ -142,6 +142,8 @@ class Catalog:
             sizes = [(folder / name).stat().st_size for name in names]
         except FileNotFoundError:
             return False
+        except OSError as bad:
+            raise unusable("read", folder, bad) from bad
         sizes[-1] = publication.position
         for size in sizes[:-1]:
             self._before.append(self._before[-1] + size)
@@ -212,8 +214,9 @@ class Catalog:
         newest = self.logs[-1] if self.logs else None
         if newest is None or timelines[-1].number != newest.timeline:
             return bool(timelines[-1].binlogs()) or (newest is None and any(each.binlogs() for each in timelines))
-        following = f"{binlog_base(newest.name)}.{binlog_number(newest.name) + 1:06d}"
-        return (timelines[-1].path / following).exists()
+        following = timelines[-1].path / f"{binlog_base(newest.name)}.{binlog_number(newest.name) + 1:06d}"
+        with explained("read", following):
+            return following.exists()
 
     def _take(self, found: _Found) -> None:
         self._replace(found.timelines, found.logs)

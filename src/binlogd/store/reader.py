@@ -345,7 +345,12 @@ def read_further(path: Path, position: int) -> Further | None:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             size = os.fstat(descriptor).st_size
-            head = read_head(descriptor, size)
+            try:
+                head = read_head(descriptor, size)
+            except EventError as bad:
+                raise StoreDamaged(
+                    f"{path}: {bad.message}", hint="fetch it again from the source, or restore it"
+                ) from bad
             if head is None:
                 return None
             walk = Walk(position=position, checksum=head.algorithm.length)
