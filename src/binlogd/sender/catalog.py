@@ -117,9 +117,9 @@ class Catalog:
 
     def update(self, publication: Publication) -> None:
         """The receiver published more."""
-        if not publication.file:
-            return
         newest = self.logs[-1] if self.logs else None
+        if not publication.file or (newest is not None and _is_before(publication, newest)):
+            return
         if newest is None or (newest.timeline, newest.name) != (publication.timeline, publication.file):
             if not self._go_on_to(publication):
                 self._list_up_to(publication)
@@ -253,6 +253,17 @@ class Catalog:
                 raise StoreDamaged(f"{path}: {bad.message}") from bad
             finally:
                 os.close(descriptor)
+
+
+def _is_before(publication: Publication, newest: StoredLog) -> bool:
+    """Whether a publication tells less than is shown.
+
+    A receiver that has just begun may: what this process read from disk meanwhile, and synced itself, a sync of the
+    receiver's may not cover yet. It will, for nothing that is shown is ever cut off: recovery keeps every whole
+    transaction that it finds, and a reconnect those that were walked, and that was all that could be read.
+    """
+    said = publication.timeline, binlog_number(publication.file), publication.position
+    return said < (newest.timeline, binlog_number(newest.name), newest.size)
 
 
 def _size(path: Path) -> int:
