@@ -203,7 +203,7 @@ class Catalog:
             missing = (read_previous(path, more.position) or GtidSet()) - executed
             executed, purged = executed | missing, purged | missing
         self.logs[-1] = StoredLog(newest.timeline, newest.name, more.position)
-        executed = executed.add_runs(more.gtids)
+        executed |= more.gtids
         self._announce(replace(old, position=more.position, executed=executed, purged=purged))
 
     def _has_more_files(self) -> bool:

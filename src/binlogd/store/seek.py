@@ -31,7 +31,7 @@ from binlogd.errors import EventError, StoreDamaged
 from binlogd.store.disk import explained
 from binlogd.store.index import read_marks, read_summary
 from binlogd.store.layout import DataFolder, Timeline
-from binlogd.store.reader import FIRST_EVENT, Head, read_head, read_previous, walk_blocks, walk_file
+from binlogd.store.reader import FIRST_EVENT, Head, read_head, read_previous, walk_blocks
 
 PIECE = 256 * 1024  # bytes of an event that are looked at together
 LONGEST_GTID_EVENT = 1024  # bytes, with every optional field of 9.7 and room for more
@@ -202,7 +202,8 @@ class _File:
         """Its marks by a walk over it, which are right."""
         walk = Walk(position=FIRST_EVENT, checksum=self.head.algorithm.length)
         with self._torn():
-            walk_file(self.descriptor, walk, self.size)
+            for _ in walk_blocks(self.descriptor, walk, self.size):
+                walk.take_gtids()  # which nobody asks for: they would be held for the whole file
         return walk.marks
 
     def transactions(self, begin: int, end: int) -> Iterator[Mark]:
@@ -210,6 +211,7 @@ class _File:
         walk = Walk(position=begin, checksum=self.head.algorithm.length, spacing=0)
         with self._torn():
             for _ in walk_blocks(self.descriptor, walk, end):
+                walk.take_gtids()
                 yield from walk.marks
                 walk.marks.clear()
         yield from walk.marks  # those before the torn end
