@@ -4,7 +4,7 @@
 
     {"ask": "status"}         one object: what this process can say of itself
     {"ask": "publications"}   (receiver) the newest publication, and then of every later one what is new (board.py);
-                              when they come faster than they are read, only of the newest: it holds all before it
+                              of those that come faster than they are read, the newest: it holds all before it
 
 The folder is its owner's alone, and so are the sockets. A socket's path may be longer than the 107 bytes that the
 kernel takes, so it is always reached through its open folder, ``/proc/self/fd/N/name``.
