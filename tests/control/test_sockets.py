@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import stat
+import sys
 import threading
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import aclosing, asynccontextmanager, suppress
@@ -449,11 +450,12 @@ def test_a_mistake_in_telling_is_heard_of(
 
 def test_the_thread_answers_while_its_owner_is_busy(tmp_path: Path) -> None:
     path, board = tmp_path / "receiver.sock", Board(FIRST)
-    before = threading.active_count()
+    before, interval = threading.active_count(), sys.getswitchinterval()
     control = ControlThread(path, lambda: {"position": board.current.position}, board)
     control.start()
     try:
         assert ask_status(path) == {"position": 400}
+        assert sys.getswitchinterval() == pytest.approx(0.0005), "its owner gets the interpreter back soon"
 
         async def one() -> Publication:
             async with aclosing(follow(path)) as news:
@@ -466,7 +468,7 @@ def test_the_thread_answers_while_its_owner_is_busy(tmp_path: Path) -> None:
     finally:
         control.stop()
     assert not path.exists()
-    assert threading.active_count() == before
+    assert (threading.active_count(), sys.getswitchinterval()) == (before, interval)
 
 
 def test_a_board_that_nobody_attached_takes_everything() -> None:

@@ -60,6 +60,17 @@ def test_there_and_back() -> None:
     assert Publication.decode(json.loads(json.dumps(NOTHING.encode()))) == NOTHING
 
 
+def test_the_sets_are_written_down_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    publication = replace(KNOWN)
+    first = publication.encode()
+    with monkeypatch.context() as patched:
+        patched.delattr(GtidSet, "compact")
+        assert publication.encode() == first
+    more = replace(publication, executed=GtidSet.parse(f"{UUID_A}:1-6"))
+    assert more.encode()["executed"] == f"{UUID_A}:1-6"
+    assert publication.encode() == first
+
+
 @pytest.mark.parametrize(
     "newer",
     [

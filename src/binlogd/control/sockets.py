@@ -16,6 +16,7 @@ import asyncio
 import json
 import os
 import socket
+import sys
 import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import contextmanager, suppress
@@ -34,6 +35,7 @@ SENDER = "sender.sock"
 MAX_REQUEST = 4096  # bytes: a request is one short line
 MAX_REPLY = 256 * 1024 * 1024  # bytes: two GTID sets of a million intervals each, many times over
 READ_SIZE = 1024 * 1024  # bytes of publications taken at a time
+SWITCH_INTERVAL = 0.0005  # seconds that a control thread may keep the interpreter from the other: a tenth of the usual
 ASK_TIMEOUT = 5.0  # seconds for a status: a snapshot is ready at once, or the process is in trouble
 
 Snapshot = Callable[[], dict[str, Any]]
@@ -163,15 +165,21 @@ async def _say(writer: asyncio.StreamWriter, data: dict[str, Any]) -> None:
 
 
 class ControlThread:
-    """A ``ControlServer`` with an event loop of its own, beside a thread that must not wait for it."""
+    """A ``ControlServer`` with an event loop of its own, beside a thread that must not wait for it.
+
+    While it runs whoever wants the interpreter gets it soon: to write down a large GTID set takes many milliseconds,
+    and the other thread asks for it again after each system call.
+    """
 
     def __init__(self, path: Path, snapshot: Snapshot, board: Board) -> None:
         self._server = ControlServer(path, snapshot, board)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="control", daemon=True)
+        self._usual_interval = sys.getswitchinterval()
 
     def start(self) -> None:
         """Listen; returns when the socket is there."""
+        sys.setswitchinterval(SWITCH_INTERVAL)
         self._loop.run_until_complete(self._server.start())
         self._thread.start()
 
@@ -181,6 +189,7 @@ class ControlThread:
         self._thread.join()
         self._loop.run_until_complete(self._server.stop())
         self._loop.close()
+        sys.setswitchinterval(self._usual_interval)
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)

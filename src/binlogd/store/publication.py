@@ -38,15 +38,19 @@ class Publication:
     purged: GtidSet
     server_version: str
     step: Step | None = field(default=None, compare=False, repr=False)
+    _texts: list[str] = field(default_factory=list, init=False, compare=False, repr=False)  # of both sets, once asked
 
     def encode(self) -> dict[str, Any]:
-        """For JSON."""
+        """For JSON. What takes long, and whoever asks for a status asks for it, is done once."""
+        if not self._texts:
+            self._texts[:] = self.executed.compact(), self.purged.compact()  # at once: two threads may ask
+        executed, purged = self._texts
         return {
             "timeline": self.timeline,
             "file": self.file,
             "position": self.position,
-            "executed": self.executed.compact(),
-            "purged": self.purged.compact(),
+            "executed": executed,
+            "purged": purged,
             "server_version": self.server_version,
         }
 
