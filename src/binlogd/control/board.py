@@ -104,7 +104,7 @@ class Board:
                 self._followers.remove(follower)
 
     def _tell_missed(self, follower: _Follower) -> bool:
-        """Tell it the lines that it missed, now that it has what it was told; False when they are not there any more."""
+        """Tell it the lines that it missed, now that it has the last one; False when they are not there any more."""
         with self._lock:
             missed: list[bytes] = []
             if follower.known is not self.current:

@@ -158,13 +158,12 @@ class Dump:
             raise EventError("the file has no FORMAT_DESCRIPTION")
         if head.algorithm is ChecksumAlgorithm.CRC32 and self._request.checksum is None:
             raise refuse("Replica can not handle replication events with the checksum that source is configured to log")
-        if position > FIRST_POSITION:
-            if not await asyncio.to_thread(begins_event, path, head, position, stored.size):
-                place = f"'{self._name}' at {position}"
-                raise refuse(
-                    f"bogus data in log event; the first event {place}, the last event read from {place},"
-                    f" the last byte read from {place}."
-                )
+        if position > FIRST_POSITION and not await asyncio.to_thread(begins_event, path, head, position, stored.size):
+            place = f"'{self._name}' at {position}"
+            raise refuse(
+                f"bogus data in log event; the first event {place}, the last event read from {place},"
+                f" the last byte read from {place}."
+            )
         described = head.format
         has = self._request.has
         has_first = has is not None and first is not None and has.contains(first.sid, first.tag, first.gno)
