@@ -435,14 +435,23 @@ def test_a_wrong_mark_leads_nowhere(tmp_path: Path) -> None:
 # --- what is durable ---
 
 
-def test_what_the_receiver_has_not_published_is_not_stored(tmp_path: Path) -> None:
-    """It may be in the file, in the marks and in a whole file behind it: a power loss takes all that."""
+def test_what_the_receiver_has_not_published_is_not_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be in the file, in the marks and in a whole file behind it: a power loss takes all that.
+
+    The marks before it are of use as ever: the file is not walked for those behind.
+    """
     logs = chain(3, transactions=4)
     log = logs[SECOND]
     folder = make_store(tmp_path, data_of(logs))
     path = newest(folder).path / SECOND
     (newest(folder).path / FIRST).write_bytes(later(logs[FIRST], -1000))
     times = [int.from_bytes(log.data[start : start + 4], "little") for start in log.starts]
+    walked = seek._File.walked
+
+    def only_the_first(file: seek._File) -> list[Mark]:
+        assert file.path.name == FIRST, "it has no marks"
+        return walked(file)
+
     for marked in (False, True):
         if marked:
             befores = [a(""), *(GtidSet.from_runs([(*gtid, gtid[2])]) for gtid in log.gtids[:-1])]
@@ -450,6 +459,8 @@ def test_what_the_receiver_has_not_published_is_not_stored(tmp_path: Path) -> No
             marks = [Mark(start, time, *gtid, before) for start, time, gtid, before in places]
             marks_path(path).write_bytes(marks_head(SECOND) + encode_marks(marks))
         for count in range(5):
+            if marked and count == 1:
+                monkeypatch.setattr(seek._File, "walked", only_the_first)
             end = log.ends[count - 1] if count else log.starts[0]
             published = Publication(1, SECOND, end, a(f"1-{4 + count}"), GtidSet(), "")
             found, missing = find_gtids(folder, a("1-12"), published)
