@@ -89,6 +89,37 @@ def test_advance_tells_of_what_is_new_and_of_nothing_else(tmp_path: Path) -> Non
     ]
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_each_publication_has_the_step_from_the_one_before(tmp_path: Path, seed: int) -> None:
+    """Whether it was waited for, came by a sync in the background, or overtook one."""
+    chance = random.Random(seed)
+    tail = empty_tail(make_store(tmp_path))
+    log = Log().begin_file(f"{UUID_B}:1-7")
+    for gno in chance.sample(range(1, 60), 50):
+        log.transaction(gno, chance.choice([SID_A, SID_B]), chance.choice(["", "t"]))
+    begin(tail, FIRST, log)
+    steps = 0
+    for event in log.each()[1:]:
+        take(tail, [event])
+        before, publication = tail.publication, None
+        match chance.choice("-bbes"):
+            case "b" if not tail.syncing:
+                tail.begin_sync()
+            case "e" if tail.syncing:
+                publication = tail.advance_synced()
+            case "s":
+                publication = settle(tail)
+        if publication is not None:
+            step = publication.step
+            assert step is not None
+            assert step.before is before.executed
+            assert step.after is publication.executed
+            assert step.before | step.added == step.after
+            steps += bool(step.added)
+    assert steps > 5
+    tail.close()
+
+
 def test_gaps_in_previous_gtids_are_purged(tmp_path: Path) -> None:
     tail = empty_tail(make_store(tmp_path))
     for name, previous, gno in ((FIRST, "", 1), (SECOND, f"{UUID_A}:1-3", 4)):

@@ -4,7 +4,7 @@
 
     {"ask": "status"}         one object: what this process can say of itself
     {"ask": "publications"}   (receiver) the newest publication, and then of every later one what is new (board.py);
-                              when they come faster than they are read, only of the newest: it holds all before it
+                              of those that come faster than they are read, the newest: it holds all before it
 
 The folder is its owner's alone, and so are the sockets. A socket's path may be longer than the 107 bytes that the
 kernel takes, so it is always reached through its open folder, ``/proc/self/fd/N/name``.
@@ -16,6 +16,7 @@ import asyncio
 import json
 import os
 import socket
+import sys
 import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import contextmanager, suppress
@@ -37,6 +38,7 @@ READ_SIZE = 1024 * 1024  # bytes of publications taken at a time
 BACKLOG = 100  # who may wait to be accepted: a few ask, every sender follows
 ACCEPT_PAUSE = 0.1  # seconds to wait when out of file descriptors
 LISTEN_AGAIN = 5.0  # seconds between two looks whether the socket is still there
+SWITCH_INTERVAL = 0.0005  # seconds that a control thread may keep the interpreter from the other: a tenth of the usual
 ASK_TIMEOUT = 5.0  # seconds for a status: a snapshot is ready at once, or the process is in trouble
 
 Snapshot = Callable[[], dict[str, Any]]
@@ -194,7 +196,9 @@ async def _while_there(reader: asyncio.StreamReader, telling: Coroutine[Any, Any
     finally:
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        told, _ = await asyncio.gather(*tasks, return_exceptions=True)
+        if isinstance(told, Exception) and not isinstance(told, OSError):  # a mistake of ours: the follower comes again
+            log.error("telling a follower failed", exc_info=told)
 
 
 def _listened_on(path: str) -> bool:
@@ -216,15 +220,21 @@ async def _say(writer: asyncio.StreamWriter, data: dict[str, Any]) -> None:
 
 
 class ControlThread:
-    """A ``ControlServer`` with an event loop of its own, beside a thread that must not wait for it."""
+    """A ``ControlServer`` with an event loop of its own, beside a thread that must not wait for it.
+
+    While it runs whoever wants the interpreter gets it soon: to write down a large GTID set takes many milliseconds,
+    and the other thread asks for it again after each system call.
+    """
 
     def __init__(self, path: Path, snapshot: Snapshot, board: Board) -> None:
         self._server = ControlServer(path, snapshot, board)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="control", daemon=True)
+        self._usual_interval = sys.getswitchinterval()
 
     def start(self) -> None:
         """Listen; returns when the socket is there."""
+        sys.setswitchinterval(SWITCH_INTERVAL)
         self._loop.run_until_complete(self._server.start())
         self._thread.start()
 
@@ -234,6 +244,7 @@ class ControlThread:
         self._thread.join()
         self._loop.run_until_complete(self._server.stop())
         self._loop.close()
+        sys.setswitchinterval(self._usual_interval)
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)

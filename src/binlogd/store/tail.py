@@ -19,7 +19,7 @@ from binlogd.store.disk import Disk
 from binlogd.store.index import Summary, fingerprint
 from binlogd.store.layout import Timeline, binlog_base, binlog_number
 from binlogd.store.overlap import overlap_start
-from binlogd.store.publication import Publication
+from binlogd.store.publication import Publication, Step
 from binlogd.store.reader import FIRST_EVENT, Contents
 from binlogd.store.watch import Watch
 from binlogd.store.writer import Writer
@@ -210,19 +210,22 @@ class Tail:
         if (old.timeline, old.file, old.position) == place:
             return old
         executed, purged = old.executed, old.purged
+        added = old.step.added if old is not self.publication and old.step is not None else GtidSet()
         if not self._head_read and walk.transaction_end > self._head_end:
             self._head_read = True
             previous = self._writer.read_previous()
             if previous is not None:
                 self._claimed = fingerprint(previous)
-                purged |= previous - executed
-                executed |= previous
+                missing = previous - executed
+                if missing:
+                    purged, executed, added = purged | missing, executed | missing, added | missing
         runs = walk.take_gtids()
         if runs:
             self._runs += runs
             if len(self._runs) > MANY_RUNS:
                 self._fold()
             executed = executed.add_runs(runs)
+            added = added.add_runs(runs)
         self._take_marks()
         return Publication(
             timeline=self.timeline.number,
@@ -231,6 +234,7 @@ class Tail:
             executed=executed,
             purged=purged,
             server_version=self._server_version,
+            step=Step(self.publication.executed, added, executed),
         )
 
     def rewind(self) -> None:
