@@ -20,6 +20,7 @@ from binlogd.store.layout import DataFolder
 from binlogd.store.publication import NOTHING, Publication
 from binlogd.store.reader import publication_of, read_file, read_store
 
+CORRUPT_TIMES = 3  # in a row at one place, before it is an alarm: once or twice is a network's hiccup
 LOST_AFTER = 10.0  # seconds without a source before it is an alarm: a restart is shorter
 
 
@@ -116,6 +117,9 @@ def _source_alarms(source: dict[str, Any]) -> list[Alarm]:
     message, hint = source["last_error"] or "", source["last_hint"] or ""
     if state == "failed":
         return [Alarm("critical", "source_refused", since, message, hint)]
+    corruption = source["corruption"]
+    if corruption and corruption["times"] >= CORRUPT_TIMES:
+        return [_corrupt_stream(corruption, message)]
     if state in ("backoff", "connecting") and source["lost_at"] and time.time() - source["lost_at"] > LOST_AFTER:
         return [Alarm("critical", "source_lost", source["lost_at"], message, hint)]
     if state == "streaming" and source["semi_sync_wanted"] and not source["semi_sync"]:
@@ -130,6 +134,20 @@ def _source_alarms(source: dict[str, Any]) -> list[Alarm]:
             )
         ]
     return []
+
+
+def _corrupt_stream(corruption: dict[str, Any], message: str) -> Alarm:
+    """The source sends the same bad bytes again and again, so asking again will not mend it."""
+    file, position = corruption["file"], corruption["position"]
+    return Alarm(
+        "critical",
+        "corrupt_stream",
+        corruption["since"],
+        f"{corruption['times']} times in a row what the source sent of {file} at {position} was corrupt: its own file"
+        f" or the network is damaged; nothing from there on is stored ({message})",
+        f"run at the source: mysqlbinlog --verify-binlog-checksum {file}; when it finds nothing, look for what alters"
+        " the connection, and use TLS",
+    )
 
 
 def _server(sender: dict[str, Any] | None) -> dict[str, Any]:

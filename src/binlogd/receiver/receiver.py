@@ -112,6 +112,7 @@ class Receiver:
                     if not self._progress.lost_at:
                         backoff.reset()  # something sound had come
                     pause = backoff.next()
+                    self._progress.suspect(trouble)
                     self._progress.failed(State.BACKOFF, trouble.message, trouble.hint)
                     self._progress.reconnects += 1
                     log.warning("source lost", error=trouble.message, hint=trouble.hint, retry_in=f"{pause:.1f}s")

@@ -8,11 +8,11 @@ appended, and ``advance_synced`` has the publication as soon as that much is dur
 
 from __future__ import annotations
 
-from binlogd.binlog.events import FormatDescription, for_position_start
+from binlogd.binlog.events import FormatDescription, clear_in_use, for_position_start
 from binlogd.binlog.gtid import GtidSet
-from binlogd.binlog.header import ChecksumAlgorithm
+from binlogd.binlog.header import CRC_LENGTH, ChecksumAlgorithm
 from binlogd.binlog.walk import GtidRun, Walk
-from binlogd.errors import SourceRefused
+from binlogd.errors import EventError, SourceRefused
 from binlogd.store.disk import Disk
 from binlogd.store.index import Summary, fingerprint
 from binlogd.store.layout import Timeline, binlog_base, binlog_number
@@ -85,6 +85,10 @@ class Tail:
         put behind ours.
         """
         assert self.walk is not None
+        # Without checksums MySQL does not compute it anew for what it changes in there.
+        crc32 = self._algorithm is ChecksumAlgorithm.CRC32
+        if crc32 and clear_in_use(event)[-CRC_LENGTH:] != event[-CRC_LENGTH:]:
+            raise EventError(f"the repetition of {self.name}'s FORMAT_DESCRIPTION event fails its CRC-32")
         if for_position_start(event) != for_position_start(self._format):
             raise SourceRefused(
                 f"the source's {self.name} is not the one that is stored, of which there are {self.walk.position}"
