@@ -10,9 +10,9 @@ One thread with a selector moves all bytes. It never buffers more than CHUNK byt
 stalls stalls its peer through the kernel's windows, as on a real network. Commands from other threads take
 effect before they return: they run in the proxy's thread.
 
-What a network can do, and which command does it: it breaks (``cut``, ``cut_after``, ``cut_each``), swallows (``stall``),
-forgets one connection without a word to either end (``freeze``), is slow (``pace``), and alters what it carries
-(``corrupt``, ``corrupt_at``, ``insert_at``).
+What a network can do, and which command does it: it breaks (``cut``, ``cut_after``, ``cut_each``), swallows
+(``stall``), forgets one connection without a word to either end (``freeze``), is slow (``pace``), and alters what it
+carries (``corrupt``, ``corrupt_at``, ``insert_at``).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A receiver of this process on a line to a real source: connections by the thousand, and a look at every ACK.
 
-``binlogd`` as a process (testbed/binlogd.py) waits between two attempts, as it must; here it comes back at once, so that
-a test can break the line at every byte. Everything else is the product's own: the receiver with its session, stream
-and store.
+``binlogd`` as a process (testbed/binlogd.py) waits between two attempts, as it must; here it comes back at once, so
+that a test can break the line at every byte. Everything else is the product's own: the receiver with its session,
+stream and store.
 
 An ACK is looked at as it passes the proxy: what it names must have been synced before.
 """

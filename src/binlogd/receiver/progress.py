@@ -86,8 +86,8 @@ class Progress:
     def suspect(self, trouble: BinlogdError) -> None:
         """Before ``failed``: whether it was a bad event that ended the connection, and the same one once more.
 
-        It is the same when nothing sound has come since the last time and the place has not changed. That the connection
-        was lost otherwise in between says nothing of the place.
+        It is the same when nothing sound has come since the last time and the place has not changed. That the
+        connection was lost otherwise in between says nothing of the place.
         """
         if not isinstance(trouble, EventError):
             return
