@@ -116,6 +116,16 @@ def test_a_store_at_rest(tmp_path: Path, ports: list[str]) -> None:
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 
+def test_less_room_than_receiving_needs(tmp_path: Path, ports: list[str]) -> None:
+    make_store(tmp_path)
+    (tmp_path / "binlogd.toml").write_text('store.min_free = "1000000TiB"\n')
+    config = str(tmp_path / "binlogd.toml")
+    lines = check("-c", config, "--source", NOWHERE, "--data-dir", str(tmp_path), *ports, code=1)
+    text = line(lines, "data_dir.space")
+    assert text.startswith("warn: ")
+    assert "are free, less than store.min_free, 977 PiB: nothing is received" in text
+
+
 def test_a_lock_whose_holder_does_not_answer(tmp_path: Path, ports: list[str]) -> None:
     make_store(tmp_path)
     with open(tmp_path / "receiver.lock", "w") as lock:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
 import socket
 import stat
 import sys
@@ -162,6 +163,64 @@ def test_a_living_one_is_left_alone(tmp_path: Path) -> None:
                 assert await asked(path) == {"pid": 1}
             assert await asked(path) == {"pid": 1}
         assert not path.exists()
+
+    run(body())
+
+
+def test_a_socket_that_was_removed_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with a folder that was put back from elsewhere, or a disk that was full when we started."""
+    monkeypatch.setattr("binlogd.control.sockets.LISTEN_AGAIN", 0.01)
+    path = tmp_path / "folder" / "receiver.sock"
+
+    async def body() -> None:
+        async with server(path, pid=7):  # there is no place for it yet
+            assert await asked(path) is None
+            path.parent.mkdir()
+            while await asked(path) != {"pid": 7}:  # noqa: ASYNC110 - for the time it may take
+                await asyncio.sleep(0.01)
+            before = descriptors()
+            path.unlink()
+            while await asked(path) != {"pid": 7}:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            assert descriptors() == before
+        assert not path.exists()
+
+    run(body())
+
+
+def test_without_file_descriptors_it_is_quiet(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A line, and not a traceback for each who asked, ten times a second."""
+    path = tmp_path / "receiver.sock"
+
+    async def body() -> None:
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        async with server(path, pid=7):
+            with socket.socket(socket.AF_UNIX) as asking:
+                asking.connect(str(path))
+                resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+                try:
+                    await asyncio.sleep(0.35)
+                finally:
+                    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+            while await asked(path) != {"pid": 7}:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+    run(body())
+    texts = [record.getMessage() for record in caplog.records]
+    assert len(texts) == 1
+    assert "cannot be asked for its status now" in texts[0]
+    assert "Too many open files" in texts[0]
+
+
+def test_nothing_to_follow_while_the_receiver_knows_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "receiver.sock"
+
+    async def body() -> None:
+        board = Board(None)
+        async with server(path, board, pid=7):
+            assert [publication async for publication in follow(path)] == []
+            board.put(FIRST)
+            assert await anext(follow(path)) == FIRST
 
     run(body())
 

@@ -206,6 +206,29 @@ def test_alarms_about_a_corrupt_stream(state: State) -> None:
     assert codes(receiver(**progress.snapshot() | {"semi_sync": True}), sender()) == []
 
 
+def test_alarms_about_the_disk() -> None:
+    progress = Progress()
+    progress.failed(State.FAILED, "cannot write F: No space left on device", "make room", alarm="disk_full")
+    (full,) = alarms(receiver(**progress.snapshot()), sender())
+    assert (full.severity, full.code, full.since) == ("critical", "disk_full", progress.lost_at)
+    assert full.message == "receiving has stopped: cannot write F: No space left on device"
+    assert full.hint == "make room"
+    progress.state = State.CONNECTING  # it can be used again, and has yet to show it
+    assert codes(receiver(**progress.snapshot()), sender()) == [("critical", "disk_full")]
+    progress.streaming()
+    assert codes(receiver(**progress.snapshot() | {"semi_sync": True}), sender()) == []
+    progress.missing = "published were …"
+    assert ("critical", "store_missing") in codes(receiver(**progress.snapshot()), sender())
+
+
+def test_a_receiver_that_does_not_know_the_store_yet(tmp_path: Path) -> None:
+    """Its disk was full when it started: what is there is read."""
+    make_store(tmp_path)
+    store = store_status(DataFolder(tmp_path), receiver() | {"publication": None})
+    assert store["published"]["file"] == NEWEST
+    assert store["error"] is None
+
+
 def test_alarms_about_semi_sync() -> None:
     assert codes(receiver(semi_sync=False), sender()) == [("warning", "no_semi_sync")]
     assert codes(receiver(semi_sync=False, semi_sync_wanted=False), sender()) == []

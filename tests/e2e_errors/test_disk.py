@@ -254,7 +254,7 @@ def test_no_file_descriptors_for_the_sender(stage: Stage) -> None:
             scene.commit_acknowledged()
             for _ in range(3):
                 with pytest.raises(Exception, match=r"timed out|Lost connection"):
-                    scene.binlogd.connect(connect_timeout=0.3)
+                    scene.binlogd.connect(read_timeout=0.3)
             cursor.execute("SELECT @@gtid_executed")
             assert cursor.fetchall() == ((scene.source.gtid_executed,),)
     scene.assert_recovered()

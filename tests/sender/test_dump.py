@@ -584,3 +584,53 @@ def test_two_timelines_are_served_one_after_the_other(tmp_path: Path) -> None:
     heard = all_events(catalog, request(has=f"{UUID_A}:1-2"))
     plain = [event for event in heard if not Header.decode(event).flags & 0x20]
     assert plain == [*old[SECOND].each(), *new.each()]
+
+
+# --- files that cannot be read ---
+
+
+@pytest.mark.parametrize(("number", "code"), [(24, 1105), (5, 1105), (2, 1236)])
+def test_what_may_pass_does_not_stop_a_replica_for_good(
+    tmp_path: Path, number: int, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A replica connects again after ERR 1105; after ERR 1236 somebody has to start it."""
+    catalog = catalog_of(tmp_path, {FIRST: Log().begin_file().transaction(1)})
+    real = os.open
+
+    def refuse(path: str | Path, *rest: int) -> int:
+        if str(path).endswith(FIRST):
+            raise OSError(number, os.strerror(number))
+        return real(path, *rest)
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(Refusal, match=FIRST) as caught:
+        all_events(catalog, request(FIRST, 4))
+    assert caught.value.code == code
+
+
+def test_a_file_that_was_removed_and_fetched_again(tmp_path: Path) -> None:
+    """Who is in the midst of it goes on in the new one."""
+    log = Log().begin_file().transaction(1).transaction(2)
+    folder = make_store(tmp_path, {FIRST: log.data[: log.ends[0]]})
+    path = newest(folder).path / FIRST
+
+    async def body() -> None:
+        catalog = Catalog(folder)
+        catalog.update(Publication(1, FIRST, log.ends[0], GtidSet(), GtidSet(), "8.0.36"))
+        with Pair() as pair:
+
+            async def talk() -> None:
+                heard = 0
+                check_rotate(await pair.client.event(), FIRST, 4, CRC32)
+                while heard < sum(made.end <= log.ends[0] for made in log.events):
+                    await pair.client.event()
+                    heard += 1
+                path.unlink()
+                path.write_bytes(log.data)
+                catalog.update(Publication(1, FIRST, log.ends[1], GtidSet(), GtidSet(), "8.0.36"))
+                rest = [log.event(i) for i, made in enumerate(log.events) if made.end > log.ends[0]]
+                assert [await pair.client.event() for _ in rest] == rest
+
+            await beside(make_dump(catalog, request(FIRST, 4, blocking=True), pair), talk)
+
+    asyncio.run(body())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -220,3 +221,110 @@ def test_a_file_is_closed_once(tmp_path: Path) -> None:
     writer.close()
     with pytest.raises(StoreUnreadable):
         writer.append(memoryview(b"x"))
+
+
+# --- what others do to the file ---
+
+
+@pytest.mark.parametrize("background", [False, True])
+@pytest.mark.parametrize("change", ["removed", "cut short", "longer", "cut short and written on"])
+def test_a_sync_of_what_somebody_changed_does_not_count(tmp_path: Path, change: str, background: bool) -> None:
+    writer = started(tmp_path, Quick())
+    writer.append(memoryview(b"x" * 100))
+    writer.sync()
+    durable = writer.synced
+    match change:
+        case "removed":
+            writer.path.unlink()
+        case "cut short" | "cut short and written on":
+            os.truncate(writer.path, durable - 50)
+        case "longer":
+            with writer.path.open("ab") as file:
+                file.write(b"somebody's")
+    if change != "cut short":
+        writer.append(memoryview(b"y" * 100))
+    if background:
+        writer.begin_sync()
+    with pytest.raises(StoreUnreadable, match=r"was removed|somebody changed it") as caught:
+        (writer.end_sync if background else writer.sync)()
+    assert caught.value.alarm == "store_missing"
+    assert writer.synced == durable
+    if change == "cut short and written on":
+        assert b"\0" not in writer.path.read_bytes()[-150:], "no hole"
+    writer.close()
+
+
+def test_a_cut_of_what_somebody_cut_shorter(tmp_path: Path) -> None:
+    writer = started(tmp_path, Quick())
+    end = writer.size
+    writer.append(memoryview(b"x" * 100))
+    os.truncate(writer.path, end)
+    with pytest.raises(StoreUnreadable, match="somebody changed it"):
+        writer.cut(end + 50)
+    assert writer.path.stat().st_size == end, "not filled with zeros"
+    writer.close()
+
+
+def test_a_write_that_fails_in_the_middle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Short writes are gone on with; what got there before the failure is not counted."""
+    writer = started(tmp_path, Quick())
+    before, real, calls = writer.size, os.write, 0
+
+    def short(descriptor: int, data: memoryview) -> int:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise OSError(28, "No space left on device")
+        return real(descriptor, data[:3])
+
+    monkeypatch.setattr(os, "write", short)
+    with pytest.raises(StoreUnreadable, match="cannot write") as caught:
+        writer.append(memoryview(b"x" * 10))
+    assert caught.value.alarm == "disk_full"
+    assert (writer.size, writer.synced, writer.path.stat().st_size) == (before, before, before + 6)
+    writer.close()
+
+
+@pytest.mark.parametrize("step", ["create", "write"])
+def test_marks_that_cannot_be_written_hinder_nothing(
+    tmp_path: Path, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = Quick()
+    writer = started(tmp_path, disk)
+    with writer.path.open("r+b") as file:
+        file.truncate(SUMMARY.size)
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(disk, step, fail)
+    writer.mark(MARKS[:1])
+    monkeypatch.undo()
+    writer.mark(MARKS[1:])
+    assert list(read_marks(writer.path)) == [], "there is none before the one that is missing"
+    writer.finish(SUMMARY)
+    assert read_summary(writer.path, SUMMARY.size) == SUMMARY
+    assert list(read_marks(writer.path)) == []
+    assert not marks_path(writer.path).exists()
+    writer.start(SECOND, Log().begin_file().event(0))
+    writer.mark(MARKS)
+    assert list(read_marks(writer.path)) == MARKS
+    writer.close()
+
+
+def test_a_failure_to_open_leaves_no_descriptor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is tried again and again."""
+    writer = started(tmp_path, Quick())
+    end = writer.size
+    writer.append(memoryview(b"x" * 10))
+    writer.close()
+    disk = Quick()
+
+    def fail(*_: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(disk, "truncate", fail)
+    descriptors = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(StoreUnreadable):
+        Writer(disk, writer.timeline).open(FIRST, end)
+    assert len(os.listdir("/proc/self/fd")) == descriptors
