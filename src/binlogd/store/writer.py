@@ -22,7 +22,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from binlogd.binlog.gtid import GtidSet
-from binlogd.binlog.header import BINLOG_MAGIC
+from binlogd.binlog.header import BINLOG_MAGIC, ChecksumAlgorithm
 from binlogd.binlog.walk import Mark
 from binlogd.errors import StoreDamaged, StoreUnreadable
 from binlogd.store.background import BackgroundSync
@@ -38,6 +38,7 @@ from binlogd.store.index import (
 )
 from binlogd.store.layout import Timeline
 from binlogd.store.reader import read_head
+from binlogd.store.synced import SyncedSize, synced_part, synced_path
 
 
 class Writer:
@@ -55,6 +56,7 @@ class Writer:
         self._synced = 0  # bytes that were there when the last sync began that has ended
         self._background = BackgroundSync(disk)
         self._covered = 0  # bytes that the sync in the background is for; 0: none is
+        self._said: SyncedSize | None = None  # where it is written down what is durable: of a file without checksums
 
     @property
     def timeline(self) -> Timeline:
@@ -77,6 +79,7 @@ class Writer:
         self.size = found
         self._synced = min(found, size)
         self._dirty = True  # whoever wrote it may not have synced it
+        self._begin_saying()
         if found != size:
             self.cut(size)
 
@@ -90,6 +93,8 @@ class Writer:
         self.name = name
         self.size = self._synced = len(content)
         self._dirty = False
+        self._begin_saying()
+        self._say()
         add_to_file_list(self._disk, self._timeline, name)
 
     def append(self, data: memoryview) -> None:
@@ -113,6 +118,22 @@ class Writer:
                 raise self._failed_sync(bad) from bad
         self._dirty = False
         self._synced = self.size
+        self._say()
+
+    def _begin_saying(self) -> None:
+        with explained("read", self.path):
+            head = read_head(self._descriptor, self.size)
+        if head is None or head.algorithm is not ChecksumAlgorithm.OFF:
+            return
+        if self._durable:
+            self._said = SyncedSize(self._disk, self.path)
+        elif (stale := synced_path(self.path)).exists():  # nothing is synced from now on, and everything counts
+            with explained("remove", stale):
+                self._disk.remove(stale)
+
+    def _say(self) -> None:
+        if self._said is not None:
+            self._said.say(self._synced)
 
     def begin_sync(self) -> None:
         """Begin to make durable what was appended so far. None may be under way."""
@@ -132,7 +153,9 @@ class Writer:
             self._background.end()
         except OSError as bad:
             raise self._failed_sync(bad) from bad
-        self._synced, self._covered = max(self._synced, self._covered), 0
+        if self._covered:
+            self._synced, self._covered = max(self._synced, self._covered), 0
+            self._say()
 
     def _failed_sync(self, bad: OSError) -> StoreUnreadable:
         """What to raise when the page cache may hold as clean what the disk does not have.
@@ -154,6 +177,8 @@ class Writer:
             )
         with explained("cut", self.path):
             if self.size != position:
+                if self._said is not None and synced_part(self.path, self.size) > position:
+                    self._said.say(position)
                 self._disk.truncate(self._descriptor, position)
                 self.size = position
                 self._dirty = True
@@ -161,6 +186,7 @@ class Writer:
                 self._disk.sync(self._descriptor)
                 self._dirty = False
             self._synced = position
+        self._say()
 
     def mark(self, marks: Iterable[Mark]) -> None:
         """Put marks beside the file; the first time all that it has so far."""
@@ -177,11 +203,16 @@ class Writer:
         with explained("sync", self.path):
             self._disk.sync(self._descriptor)
         self._dirty = False
+        self._synced = self.size
+        self._say()
         with explained("write", index_path(self.path)):
             write_index(self._disk, self._timeline.path, summary, self._read_marks())
         if self._marks >= 0:
             with explained("remove", marks_path(self.path)), suppress(FileNotFoundError):
                 self._disk.remove(marks_path(self.path))
+        if self._said is not None:
+            with explained("remove", synced_path(self.path)):
+                self._disk.remove(synced_path(self.path))
         self.close()
 
     def _read_marks(self) -> bytes:
@@ -205,3 +236,6 @@ class Writer:
         if self._marks >= 0:
             self._disk.close(self._marks)
             self._marks = -1
+        if self._said is not None:
+            self._said.close()
+            self._said = None

@@ -1,0 +1,96 @@
+"""Power losses at every step of a receiver's life, and of the lives after it; lives.py says what must hold.
+
+What a run found is found again by its seed, which a failure names: ``POWERLOSS_SEED=… pytest -m slow`` for the long
+one.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from testbed.cluster import Cluster
+from testbed.distributions import Distribution
+from testbed.mysqld import Server
+from tests.e2e.histories import compression, ddl, dml, statements, tagged_gtids, xa
+from tests.powerloss.lives import World
+from tests.powerloss.source import Source, made_source
+
+BASE = 20_261_124  # seeds of the normal run
+AT_ONCE = 50  # files that mysqlbinlog is given at once
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_whatever_a_power_loss_leaves(tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """320 images for each of six sources, of eight stores each that begin to be filled."""
+    seed = BASE + number
+    world = World(tmp_path, made_source(Random(seed)), seed, monkeypatch, rate=2)
+    for _ in range(8):
+        world.live_and_let_die(40)
+    assert world.images == 320
+    assert world.kills > 20
+    assert world.failures > 1
+
+
+@pytest.mark.slow
+def test_many_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tens of thousands of images, others in every run."""
+    first = int(os.environ.get("POWERLOSS_SEED") or Random().randrange(10**9))
+    images = 0
+    for seed in range(first, first + int(os.environ.get("POWERLOSS_SEEDS", "100"))):
+        with monkeypatch.context() as patch:
+            world = World(tmp_path / str(seed), made_source(Random(seed)), seed, patch, rate=2)
+            for _ in range(8):
+                world.live_and_let_die(40)
+            images += world.images
+    print(f"{images} images from seed {first} on")
+    assert images == 320 * (seed - first + 1)
+
+
+@pytest.fixture(scope="module")
+def logged(tmp_path_factory: pytest.TempPathFactory, mysql: Distribution) -> Iterator[tuple[Server, dict[str, Source]]]:
+    """A server, and what it logs with checksums and without."""
+    folder = tmp_path_factory.mktemp("source")
+    with Cluster(folder, mysql) as cluster:
+        server = cluster.server("source")
+        sources = {}
+        for checksum in ("CRC32", "NONE"):
+            server.execute(f"SET GLOBAL binlog_checksum = {checksum}", "FLUSH BINARY LOGS")
+            first = server.position()[0]
+            for history in (ddl, dml, statements, xa, compression, tagged_gtids):
+                server.execute("DROP DATABASE IF EXISTS d", "CREATE DATABASE d")
+                history(server, folder)
+                server.execute("FLUSH BINARY LOGS")
+            names = [log.name for log in server.binary_logs() if log.name >= first][:-1]
+            assert len(names) > 5
+            sources[checksum] = Source({name: (server.binlog_dir / name).read_bytes() for name in names})
+        yield server, sources
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize("checksum", ["CRC32", "NONE"])
+def test_what_a_real_server_logged(
+    tmp_path: Path, logged: tuple[Server, dict[str, Source]], checksum: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """300 images of it; and mysqlbinlog reads the newest file of each that was recovered."""
+    server, sources = logged
+    world = World(tmp_path, sources[checksum], BASE, monkeypatch, rate=0.5)
+    for _ in range(3):
+        world.live_and_let_die(100)
+    assert world.images == 300
+    assert len(world.tails) > 20
+    tails = []
+    for number, content in enumerate(world.tails):
+        tails.append(tmp_path / f"tail.{number:06}")
+        tails[-1].write_bytes(content)
+    monkeypatch.undo()
+    for at in range(0, len(tails), AT_ONCE):
+        command = [*server.program("mysqlbinlog"), "--verify-binlog-checksum", *map(str, tails[at : at + AT_ONCE])]
+        read = subprocess.run(command, capture_output=True, timeout=60, check=False)
+        assert read.returncode == 0, read.stderr.decode()
+        assert read.stderr == b""
