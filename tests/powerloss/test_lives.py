@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
 import pytest
 
 from testbed.cluster import Cluster
-from testbed.distributions import Distribution
 from testbed.mysqld import Server
 from tests.e2e.histories import compression, ddl, dml, statements, tagged_gtids, xa
 from tests.powerloss.lives import World
@@ -52,45 +50,39 @@ def test_many_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert images == 320 * (seed - first + 1)
 
 
-@pytest.fixture(scope="module")
-def logged(tmp_path_factory: pytest.TempPathFactory, mysql: Distribution) -> Iterator[tuple[Server, dict[str, Source]]]:
-    """A server, and what it logs with checksums and without."""
-    folder = tmp_path_factory.mktemp("source")
-    with Cluster(folder, mysql) as cluster:
-        server = cluster.server("source")
-        sources = {}
-        for checksum in ("CRC32", "NONE"):
-            server.execute(f"SET GLOBAL binlog_checksum = {checksum}", "FLUSH BINARY LOGS")
-            first = server.position()[0]
-            for history in (ddl, dml, statements, xa, compression, tagged_gtids):
-                server.execute("DROP DATABASE IF EXISTS d", "CREATE DATABASE d")
-                history(server, folder)
-                server.execute("FLUSH BINARY LOGS")
-            names = [log.name for log in server.binary_logs() if log.name >= first][:-1]
-            assert len(names) > 5
-            sources[checksum] = Source({name: (server.binlog_dir / name).read_bytes() for name in names})
-        yield server, sources
+def logged(server: Server, checksum: str, folder: Path) -> Source:
+    """What the server logs of itself, in files of its own."""
+    server.execute(f"SET GLOBAL binlog_checksum = {checksum}", "FLUSH BINARY LOGS")
+    first = server.position()[0]
+    for history in (ddl, dml, statements, xa, compression, tagged_gtids):
+        server.execute("DROP DATABASE IF EXISTS d", "CREATE DATABASE d")
+        history(server, folder)
+        server.execute("FLUSH BINARY LOGS")
+    names = [log.name for log in server.binary_logs() if log.name >= first][:-1]
+    assert len(names) > 5
+    return Source({name: (server.binlog_dir / name).read_bytes() for name in names})
 
 
 @pytest.mark.servers
-@pytest.mark.parametrize("checksum", ["CRC32", "NONE"])
-def test_what_a_real_server_logged(
-    tmp_path: Path, logged: tuple[Server, dict[str, Source]], checksum: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """300 images of it; and mysqlbinlog reads the newest file of each that was recovered."""
-    server, sources = logged
-    world = World(tmp_path, sources[checksum], BASE, monkeypatch, rate=0.5)
-    for _ in range(3):
-        world.live_and_let_die(100)
-    assert world.images == 300
-    assert len(world.tails) > 20
-    tails = []
-    for number, content in enumerate(world.tails):
-        tails.append(tmp_path / f"tail.{number:06}")
-        tails[-1].write_bytes(content)
-    monkeypatch.undo()
-    for at in range(0, len(tails), AT_ONCE):
-        command = [*server.program("mysqlbinlog"), "--verify-binlog-checksum", *map(str, tails[at : at + AT_ONCE])]
+def test_what_a_real_server_logged(tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """300 images with its checksums and without; and mysqlbinlog reads the newest file of each that was recovered."""
+    server = cluster.server("source")
+    sources = {checksum: logged(server, checksum, tmp_path) for checksum in ("CRC32", "NONE")}
+    server.stop()
+    tails: set[bytes] = set()
+    for checksum, source in sources.items():
+        with monkeypatch.context() as patch:
+            world = World(tmp_path / checksum, source, BASE, patch, rate=0.5)
+            for _ in range(3):
+                world.live_and_let_die(100)
+        assert world.images == 300
+        assert len(world.tails) > 20
+        tails.update(world.tails)
+    paths = []
+    for number, content in enumerate(tails):
+        paths.append(tmp_path / f"tail.{number:06}")
+        paths[-1].write_bytes(content)
+    for at in range(0, len(paths), AT_ONCE):
+        command = [*server.program("mysqlbinlog"), "--verify-binlog-checksum", *map(str, paths[at : at + AT_ONCE])]
         read = subprocess.run(command, capture_output=True, timeout=60, check=False)
-        assert read.returncode == 0, read.stderr.decode()
-        assert read.stderr == b""
+        assert (read.returncode, read.stderr) == (0, b"")
