@@ -7,6 +7,7 @@ the real servers; everything else here is its own arithmetic.
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from random import Random
@@ -152,14 +153,14 @@ def packets(events: list[bytes | tuple[bytes, bool]], *, semi_sync: bool) -> lis
     return made
 
 
-def made_source(chance: Random) -> Source:
+def made_source(chance: Random, checksums: Sequence[ChecksumAlgorithm] = ()) -> Source:
     """Files with transactions of every kind and size, that end in every way in which a server lets them end."""
     files: dict[str, bytes] = {}
     with_gtids = chance.random() < 0.85
     executed = GtidSet.parse(f"{UUID_B}:1-7") if chance.random() < 0.3 else GtidSet()
     following = {(SID_A, ""): 1, (SID_B, "nightly"): 1}
     count = chance.randrange(2, 5)
-    checksums = chance.choice(([CRC32], [OFF], [CRC32, OFF]))
+    checksums = checksums or chance.choice(([CRC32], [OFF], [CRC32, OFF]))
     for number in range(1, count + 1):
         log = Log(chance.choice(checksums)).begin_file(executed if with_gtids else None)
         for _ in range(chance.randrange(0, 5)):

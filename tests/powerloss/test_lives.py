@@ -15,6 +15,7 @@ import pytest
 
 from testbed.cluster import Cluster
 from testbed.mysqld import Server
+from tests.binlog.making import CRC32
 from tests.e2e.histories import compression, ddl, dml, statements, tagged_gtids, xa
 from tests.powerloss.lives import World
 from tests.powerloss.source import Source, made_source
@@ -33,6 +34,16 @@ def test_whatever_a_power_loss_leaves(tmp_path: Path, number: int, monkeypatch: 
     assert world.images == 320
     assert world.kills > 20
     assert world.failures > 1
+
+
+def test_without_syncs_nothing_is_promised_and_nothing_is_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """durability = "os": what is there is what the source sent, finished files are whole, and the rest comes again."""
+    world = World(tmp_path, made_source(Random(BASE), [CRC32]), BASE, monkeypatch, rate=2, durable=False)
+    for _ in range(5):
+        world.live_and_let_die(40)
+    assert world.images == 200
 
 
 @pytest.mark.slow
