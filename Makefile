@@ -9,7 +9,7 @@ BIN     := $(VENV)/bin
 HOT     := walk framing
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint prepare bench bench-quick wheel
+.PHONY: help setup demo test test-all lint prepare bench bench-quick soak wheel
 
 help:
 	@echo "make demo      the failover story with real MySQL servers, half a minute after the first download"
@@ -19,6 +19,8 @@ help:
 	@echo "make bench     speed beside MySQL's own, table and plots into docs/performance, 40 minutes;"
 	@echo "               BENCH='--only serving --rounds 3' is passed on, and a part goes into bench-out"
 	@echo "make bench-quick   the same with small loads into bench-out, 3 minutes"
+	@echo "make soak      kill -9 under load, 200 rounds in a quarter of an hour, and nothing may be lost;"
+	@echo "               SOAK='--rounds 20 --seed 7' is passed on"
 	@echo "make wheel     a wheel for this machine's Python and a source distribution, in dist/"
 	@echo "make setup     only the virtual environment .venv"
 
@@ -80,6 +82,9 @@ bench: setup $(VENV)/.compiled $(VENV)/.bench
 
 bench-quick: setup $(VENV)/.compiled
 	@$(BIN)/python -m testbed.bench --size quick $(BENCH)
+
+soak: setup $(VENV)/.compiled
+	@$(BIN)/python -m testbed.soak $(SOAK)
 
 # Compiled where there is a compiler; BINLOGD_PURE=1 makes a wheel for every machine, in plain Python.
 wheel: setup

@@ -241,9 +241,13 @@ class Load:
                 raise ServerFailed(f"a load thread still waits for {self.server!r} after {timeout:.0f} s")
         return self.journal
 
+    def leave(self) -> None:
+        """Have every thread end after the commit it waits for."""
+        self._stopping.set()
+
     def stop(self, *, timeout: float = 120.0) -> list[int]:
         """End the load and wait for the threads; the journal."""
-        self._stopping.set()
+        self.leave()
         return self.join(timeout=timeout)
 
     def missing_at(self, server: Server) -> list[int]:

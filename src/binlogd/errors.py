@@ -1,6 +1,6 @@
 """Every error binlogd raises, and whose mistake each one is.
 
-    BinlogdError                     .message  .hint  .code (MySQL's number)  .retriable  .exit_code
+    BinlogdError                     .message  .hint  .code (MySQL's number)  .retriable  .exit_code  .alarm
     ├── ConfigError                  the user: a key, value or option is wrong                      exit 2
     ├── ListenError                  the machine: an address we were told to listen on is taken     exit 2
     ├── StoreError                   our own disk                                                   exit 4
@@ -13,6 +13,8 @@
     │   │   └── EventError           an event is corrupt or does not continue the file    retriable
     │   └── ServerError              it answered with an ERR packet: code, sqlstate, its text
     ├── SourceRefused                the source, or its state, rules out replication; people must act   exit 3
+    │   ├── SourceDiverged           its history is not the one that is stored
+    │   └── SourceGap                it no longer has what comes next
     └── Refusal                      our answer to a client of ours: an ERR packet to be sent
 
 ``LocalProtocolError`` is ours alone: a caller asked a protocol object for something its state does not allow. It
@@ -29,11 +31,12 @@ class BinlogdError(Exception):
 
     ``message`` and ``hint`` are single lines for people; ``code`` is MySQL's error number or 0; ``retriable`` says
     whether the same attempt may succeed later without anybody acting; ``exit_code`` is the process's exit code when
-    the error ends a command.
+    the error ends a command; ``alarm`` is the code it has among the status's alarms.
     """
 
     exit_code = 1
     retriable = False
+    alarm = "receiver_failed"
 
     def __init__(self, message: str, *, hint: str = "", code: int = 0) -> None:
         super().__init__(message)
@@ -58,21 +61,30 @@ class ListenError(BinlogdError):
 
 
 class StoreError(BinlogdError):
-    """The store on our own disk cannot be used."""
+    """The store on our own disk cannot be used. ``alarm`` is the code of the alarm for it."""
 
     exit_code = 4
+    alarm = "store_unusable"
 
 
 class StoreInUse(StoreError):
     """Another receiver holds the store's lock."""
 
+    alarm = "store_in_use"
+
 
 class StoreUnreadable(StoreError):
-    """A folder or file of the store cannot be opened, read or written."""
+    """A folder or file of the store cannot be opened, read or written: the operating system refused, which may pass."""
+
+    def __init__(self, message: str, *, hint: str = "", alarm: str = StoreError.alarm) -> None:
+        super().__init__(message, hint=hint)
+        self.alarm = alarm
 
 
 class StoreDamaged(StoreError):
     """Bytes on disk contradict themselves: a checksum, a length, an index."""
+
+    alarm = "store_damaged"
 
 
 class PeerError(BinlogdError):
@@ -105,6 +117,19 @@ class SourceRefused(BinlogdError):
     """The source, or the state it is in, rules out replication until somebody acts."""
 
     exit_code = 3
+    alarm = "source_refused"
+
+
+class SourceDiverged(SourceRefused):
+    """The source lacks what is stored, or has something else in its place: it was restored, reset, or lost it."""
+
+    alarm = "source_diverged"
+
+
+class SourceGap(SourceRefused):
+    """The source has purged what comes behind the store's end."""
+
+    alarm = "source_gap"
 
 
 class Refusal(BinlogdError):

@@ -8,8 +8,8 @@ A size is whole bytes, or a number with a unit: kB, MB, GB, TB are powers of 100
 (IEC 80000-13). A bare ``G`` is refused, because it means 1024³ to mysqld and 1000³ to a disk's maker. Case
 does not matter.
 
-What ``format_…`` writes, ``parse_…`` reads back to the same value. Errors are ``ValueError`` with one line
-that does not repeat the text: the caller knows whether it may be shown.
+What ``format_…`` writes, ``parse_…`` reads back to the same value; ``human_size`` is for reading alone. Errors are
+``ValueError`` with one line that does not repeat the text: the caller knows whether it may be shown.
 """
 
 from __future__ import annotations
@@ -45,6 +45,8 @@ _SIZE = re.compile(r"([0-9]{1,19}(?:\.[0-9]{1,9})?)\s*([A-Za-z]*)")
 
 MAX_SIZE = 2**63 - 1
 """The largest offset a file can have (off_t)."""
+
+_BINARY = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
 
 def parse_duration(text: str) -> float:
@@ -109,3 +111,14 @@ def format_size(size: int) -> str:
         return str(size)
     unit = max(fitting, key=_BYTES.__getitem__)
     return f"{size // _BYTES[unit]}{_SIZE_NAMES[unit]}"
+
+
+def human_size(size: int) -> str:
+    """``size`` bytes in three or four digits: 794 B, 1.50 KiB, 99.1 MiB, 1023 GiB."""
+    value, power = float(size), 0
+    while value >= 1023.5 and power < len(_BINARY) - 1:
+        value, power = value / 1024, power + 1
+    if not power:
+        return f"{size} B"
+    digits = 2 if value < 9.995 else 1 if value < 99.95 else 0
+    return f"{value:.{digits}f} {_BINARY[power]}"

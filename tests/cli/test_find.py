@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from binlogd.binlog.gtid import GtidSet
+from binlogd.control.board import Board
+from binlogd.control.sockets import RECEIVER, ControlThread
+from binlogd.store.publication import Publication
 from tests.binlog.making import UUID_A, UUID_B, Log, later
 from tests.cli.support import NEWEST, binlogd, logs, make_store, the_error
 
@@ -132,3 +137,25 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     error = the_error(binlogd("find", "--gtid", f"{UUID_A}:4", "--data-dir", str(tmp_path)), 4)
     assert FIRST in error
     assert " — " in error
+
+
+def test_what_the_receiver_has_not_made_durable_is_not_stored(tmp_path: Path) -> None:
+    """It says itself how far it is; what is behind that in its file may still be lost."""
+    timeline = make_store(tmp_path)
+    log = Log().begin_file(f"{UUID_A}:1-4").transaction(5).transaction(6)
+    (timeline / NEWEST).write_bytes(log.data)
+    published = Publication(1, NEWEST, log.ends[0], GtidSet.parse(f"{UUID_A}:1-5"), GtidSet(), "8.0.36")
+    board = Board(published)
+    control = ControlThread(tmp_path / RECEIVER, lambda: {"publication": published.encode()}, board)
+    control.start()
+    try:
+        asked = ("find", "--gtid", f"{UUID_A}:4-6", "--json", "--data-dir", str(tmp_path))
+        result = binlogd(*asked)
+        assert f"not stored: {UUID_A}:6" in the_error(result, 1)
+        assert [place["gtids"] for place in json.loads(result.stdout)["places"]] == [f"{UUID_A}:4", f"{UUID_A}:5"]
+        late = binlogd("find", "--time", "2023-11-14T22:13:28Z", "--data-dir", str(tmp_path), environ={"TZ": "UTC"})
+        assert "not stored" in the_error(late, 1)
+        board.put(replace(published, position=log.ends[1], executed=GtidSet.parse(f"{UUID_A}:1-6")))
+        assert binlogd(*asked).returncode == 0
+    finally:
+        control.stop()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from binlogd.cli.tables import aligned, human_size, printable
+from binlogd.cli.tables import aligned, printable
+from binlogd.units import human_size
 
 
 def test_columns_are_as_wide_as_they_need_to_be() -> None:

@@ -338,7 +338,6 @@ UNAVAILABLE = {
     "source.on_divergence": {"BINLOGD_SOURCE__ON_DIVERGENCE": "new-timeline"},
     "store.keep": {"BINLOGD_STORE__KEEP": "7d"},
     "store.max_size": {"BINLOGD_STORE__MAX_SIZE": "5GiB"},
-    "store.min_free": {"BINLOGD_STORE__MIN_FREE": "5GiB"},
     "archive.url": {"BINLOGD_ARCHIVE__URL": "s3://bucket/prefix"},
 }
 

@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import stat
+import sys
 import threading
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import aclosing, asynccontextmanager, suppress
@@ -319,6 +320,76 @@ def test_whoever_falls_behind_is_told_the_rest_and_the_newest(tmp_path: Path) ->
     run(body())
 
 
+def test_one_line_is_made_for_all_and_none_under_the_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The receiving thread waits for a few sends, however many follow and however large the sets are."""
+
+    async def body() -> None:
+        board = Board(FIRST)
+        made: list[int] = []
+        for name in ("encode", "encode_since"):
+            really = getattr(Publication, name)
+
+            def noted(publication: Publication, *known: Publication, really: Any = really) -> Any:
+                assert not board._lock.locked()
+                made.append(publication.position)
+                return really(publication, *known)
+
+            monkeypatch.setattr(Publication, name, noted)
+        pairs = [socket.socketpair() for _ in range(5)]
+        tasks = []
+        for ours, theirs in pairs:
+            ours.setblocking(False)
+            theirs.setblocking(False)
+            tasks.append(asyncio.create_task(board.tell(ours)))
+        while behind(board) or len(board._followers) < 5:  # noqa: ASYNC110 - with its first line
+            await asyncio.sleep(0)
+        made.clear()
+        for position in range(1001, 1021):
+            board.put(at(position))
+        assert made == list(range(1001, 1021))
+        for _, theirs in pairs:
+            lines = (await asyncio.get_running_loop().sock_recv(theirs, 100_000)).splitlines()
+            assert [json.loads(line)["position"] for line in lines] == [400, *range(1001, 1021)]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for pair in pairs:
+            for end in pair:
+                end.close()
+
+    run(body())
+
+
+@pytest.mark.parametrize("missed", [0, 1, 64, 65, 200])
+def test_what_was_missed_while_the_first_line_was_made(missed: int) -> None:
+    """The lines themselves; when they are too many, one that holds them all. Then it is behind no more."""
+
+    async def body() -> None:
+        board = Board(FIRST)
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            ours.setblocking(False)
+            theirs.setblocking(False)
+            telling = asyncio.create_task(board.tell(ours))
+            while not board._followers:  # noqa: ASYNC110 - nobody sets an Event
+                await asyncio.sleep(0)
+            follower = board._followers[0]
+            follower.behind, follower.known, follower.rest = True, FIRST, b'{"first": 1}\n'
+            for number in range(missed):
+                board.put(at(1001 + number))
+            assert follower.behind
+            board._wake()
+            while behind(board):  # noqa: ASYNC110 - until it was told all
+                await asyncio.sleep(0)
+            lines = (await asyncio.get_running_loop().sock_recv(theirs, 1 << 20)).splitlines()
+            told = [json.loads(line)["position"] for line in lines[lines.index(b'{"first": 1}') + 1 :]]
+            assert told == (list(range(1001, 1001 + missed)) if missed <= 64 else [1000 + missed])
+            telling.cancel()
+            await asyncio.gather(telling, return_exceptions=True)
+
+    run(body())
+
+
 def test_a_follower_in_a_hurry_gets_the_newest_of_those_that_came(tmp_path: Path) -> None:
     async def body() -> None:
         path, board = tmp_path / "receiver.sock", Board(FIRST)
@@ -351,13 +422,40 @@ def test_followers_that_leave_a_quiet_receiver_leave_nothing(tmp_path: Path) -> 
     run(body())
 
 
+def test_a_mistake_in_telling_is_heard_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The follower's connection ends either way; only we know why."""
+
+    def broken(publication: Publication) -> dict[str, Any]:
+        raise ValueError("no such set")
+
+    async def body() -> None:
+        path = tmp_path / "receiver.sock"
+        async with server(path, Board(FIRST)):
+            async with aclosing(follow(path)) as news:
+                assert await anext(news) == FIRST
+            assert caplog.records == [], "whoever leaves is no mistake"
+            with monkeypatch.context() as patched:
+                patched.setattr(Publication, "encode", broken)
+                assert [publication async for publication in follow(path)] == []
+            async with aclosing(follow(path)) as news:
+                assert await anext(news) == FIRST
+
+    run(body())
+    (record,) = caplog.records
+    assert "telling a follower failed" in record.getMessage()
+    assert "no such set" in record.getMessage()
+
+
 def test_the_thread_answers_while_its_owner_is_busy(tmp_path: Path) -> None:
     path, board = tmp_path / "receiver.sock", Board(FIRST)
-    before = threading.active_count()
-    control = ControlThread(path, lambda: {"position": board.current.position}, board)
+    before, interval = threading.active_count(), sys.getswitchinterval()
+    control = ControlThread(path, lambda: {"position": (board.current or NOTHING).position}, board)
     control.start()
     try:
         assert ask_status(path) == {"position": 400}
+        assert sys.getswitchinterval() == pytest.approx(0.0005), "its owner gets the interpreter back soon"
 
         async def one() -> Publication:
             async with aclosing(follow(path)) as news:
@@ -370,7 +468,7 @@ def test_the_thread_answers_while_its_owner_is_busy(tmp_path: Path) -> None:
     finally:
         control.stop()
     assert not path.exists()
-    assert threading.active_count() == before
+    assert (threading.active_count(), sys.getswitchinterval()) == (before, interval)
 
 
 def test_a_board_that_nobody_attached_takes_everything() -> None:
@@ -391,7 +489,7 @@ def test_a_full_counter_stops_nobody() -> None:
                 await asyncio.sleep(0)
             os.eventfd_write(board._signal, 2**64 - 2)
             while not behind(board):
-                board.put(at(board.current.position + 1))
+                board.put(at((board.current or NOTHING).position + 1))
             board.put(FIRST)
             assert board.current == FIRST
             telling.cancel()

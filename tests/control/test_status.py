@@ -176,12 +176,12 @@ def test_alarms_of_the_processes() -> None:
 def test_alarms_about_the_source() -> None:
     def failed(state: State, **more: Any) -> dict[str, Any]:
         progress = Progress()
-        progress.failed(state, "what happened", "what to do")
+        progress.failed(state, "what happened", "what to do", alarm="source_gap" if state is State.FAILED else "")
         return receiver(**(progress.snapshot() | more))
 
     (refused,) = alarms(failed(State.FAILED), sender())
-    assert (refused.severity, refused.code) == ("critical", "source_refused")
-    assert (refused.message, refused.hint) == ("what happened", "what to do")
+    assert (refused.severity, refused.code) == ("critical", "source_gap")
+    assert (refused.message, refused.hint) == ("receiving has stopped: what happened", "what to do")
     assert codes(failed(State.BACKOFF), sender()) == []
     long_ago = time.time() - LOST_AFTER - 1
     (lost,) = alarms(failed(State.BACKOFF, lost_at=long_ago), sender())

@@ -92,6 +92,11 @@ class ScriptedLink(Link):
         self._end = len(self._data) if chance.random() < 0.6 else chance.randrange(len(self._data) + 1)
         self._most = chance.choice((60, 700, CHUNK))
         self._pauses = chance.choice((0.0, 0.05, 0.5))
+        self._layered = chance.random() < 0.3
+
+    @property
+    def layered(self) -> bool:
+        return self._layered
 
     def receive_into(self, buffer: memoryview) -> int | None:
         if self._at < self._end and self._chance.random() < self._pauses:
@@ -345,6 +350,9 @@ class Life:
     def _connect(self, ours: Tail) -> None:
         chance = self._chance
         start = start_of(ours)
+        if ours.name and chance.random() < 0.8:  # as the receiver does, which wants to see what it has again
+            overlap = ours.overlap()
+            start = replace(start, position=start.position - overlap, overlap=overlap)
         semi_sync = chance.random() < 0.7
         script = self._source.script(start, chance, semi_sync=semi_sync, flags=chance.choice((0.0, 0.1, 0.7, 1.0)))
         first = self._source.files[start.file or self._source.names[0]]

@@ -655,6 +655,30 @@ def test_a_wake_up_ends_it_and_what_is_whole_is_kept(tmp_path: Path) -> None:
     assert tail.publication.executed == log.set
 
 
+@pytest.mark.parametrize("flag_ends", [False, True], ids=["catching up", "acknowledging"])
+def test_a_stop_is_heard_while_the_source_always_has_more(
+    tmp_path: Path, flag_ends: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for limit in ("BUFFER", "FLOWING", "SYNC_AT"):
+        monkeypatch.setattr(stream_module, limit, 4096)
+    log = Log().begin_file()
+    for gno in range(1, 500):
+        log.transaction(gno)
+    _, tail, disk = fresh(tmp_path)
+    running = Running(tail, disk, semi_sync=True)
+    append = tail.append
+
+    def stop(data: memoryview) -> None:
+        append(data)
+        running.wake.set()
+
+    monkeypatch.setattr(tail, "append", stop)
+    with pytest.raises(Stopped):
+        running.run(dump(whole_file(log, flag_ends=flag_ends), semi_sync=True))
+    assert tail.publication.executed
+    assert tail.publication.position < log.position / 2
+
+
 def test_silence(tmp_path: Path) -> None:
     log = small()
     _, tail, disk = fresh(tmp_path)
@@ -783,7 +807,7 @@ def test_a_file_that_is_another_than_it_was(tmp_path: Path, change: str) -> None
     )
     longer = Log(base=log.position)
     longer.transaction(9)
-    with pytest.raises(SourceRefused, match="it was reset or restored"):
+    with pytest.raises(SourceRefused, match=f"its {FIRST} begins otherwise"):
         running.run(dump([rotate_to(FIRST, log.position), for_position_start(fde), *longer.each()]))
     assert (running.tail.timeline.path / FIRST).read_bytes() == log.data
     assert running.tail.publication.executed == log.set
@@ -793,7 +817,7 @@ def test_a_file_that_is_another_than_it_was(tmp_path: Path, change: str) -> None
 def test_a_next_file_that_is_not_the_next(tmp_path: Path, name: str) -> None:
     log = small()
     running = stopped_at(tmp_path, log)
-    with pytest.raises(SourceRefused, match=f"{name} follows {FIRST} at the source"):
+    with pytest.raises(SourceRefused, match=f"{name} follows {FIRST} there"):
         running.run(dump([*resumed(log, log.position), *whole_file(Log().begin_file(), name)]))
     assert newest_names(running) == [FIRST]
 

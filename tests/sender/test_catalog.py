@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import random
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from binlogd.binlog.gtid import GtidSet
 from binlogd.binlog.walk import Mark
-from binlogd.errors import StoreDamaged
+from binlogd.errors import StoreDamaged, StoreUnreadable
 from binlogd.sender import catalog as catalog_module
 from binlogd.sender.catalog import Catalog
 from binlogd.sender.plan import StoredLog, start_by_gtid
@@ -20,8 +21,9 @@ from binlogd.store.index import encode_marks, marks_head, marks_path
 from binlogd.store.layout import Timeline
 from binlogd.store.publication import NOTHING, Publication
 from binlogd.store.reader import publication_of, read_previous, read_store
+from binlogd.store.recovery import recover
 from binlogd.store.source_facts import SourceSettings
-from tests.binlog.making import CRC32, OFF, SID_A, SID_B, UUID_A, Log
+from tests.binlog.making import CRC32, OFF, SID_A, SID_B, UUID_A, Log, broken, sample
 from tests.sender.support import catalog_of
 from tests.store.support import (
     FIRST,
@@ -157,6 +159,44 @@ def test_a_file_that_has_only_begun_is_not_where_a_dump_begins(tmp_path: Path) -
     assert start_by_gtid(catalog.logs, catalog.claims, GtidSet.parse(f"{UUID_A}:1-2"), GtidSet()) == 1
 
 
+def test_a_receiver_that_knows_less_than_was_read_moves_nothing_back(tmp_path: Path) -> None:
+    """It has written, and not yet synced, what this process found on disk without it, synced and showed."""
+    log = Log().begin_file().transaction(1).transaction(2).transaction(3)
+    logs = chain(2)
+    folder = make_store(tmp_path, data_of({FIRST: logs[FIRST], SECOND: log}))
+    catalog = Catalog(folder)
+    catalog.read()
+    shown, known = list(catalog.logs), catalog.publication
+    for older in (
+        replace(known, position=log.ends[1], executed=GtidSet.parse(f"{UUID_A}:1-2")),
+        replace(known, file=FIRST, position=logs[FIRST].position),  # it had begun the next file, and not told
+        replace(known, timeline=0),
+    ):
+        catalog.update(older)
+        assert catalog.logs == shown
+        assert catalog.publication is known
+    (newest(folder).path / SECOND).write_bytes(log.transaction(4).data)
+    further = replace(known, position=log.ends[3], executed=known.executed | log.set)
+    catalog.update(further)
+    assert catalog.publication is further
+    assert catalog.logs[-1].size == log.ends[3]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_what_was_shown_is_never_cut_off(tmp_path: Path, seed: int) -> None:
+    """Whatever a sender without a receiver shows of a file that ends anywhere, a receiver that begins then keeps."""
+    chance = random.Random(seed)
+    log = sample()
+    end = chance.randrange(log.events[0].end, log.position + 1)
+    data = bytes(log.data[:end]) + bytes(chance.choice([0, 0, 30]))
+    folder = make_store(tmp_path, {FIRST: data})
+    catalog = Catalog(folder)
+    catalog.read()
+    shown = catalog.publication
+    recovered = recover(folder, Quick()).publication
+    assert (recovered.position, recovered.executed) == (shown.position, shown.executed)
+
+
 def test_a_publication_of_what_is_not_there(tmp_path: Path) -> None:
     folder = make_store(tmp_path, data_of(chain(1)))
     catalog = Catalog(folder)
@@ -244,6 +284,46 @@ def test_reading_on_when_there_are_more_files(tmp_path: Path) -> None:
         assert [log.timeline for log in catalog.logs] == [1, 1, 1, 1, 2]
 
     asyncio.run(body())
+
+
+def test_reading_on_in_a_file_whose_head_was_damaged(tmp_path: Path) -> None:
+    """What was read before stays as it is."""
+
+    async def body() -> None:
+        log = Log().begin_file().transaction(1).transaction(2)
+        folder = make_store(tmp_path, {FIRST: log.data[: log.ends[0]]})
+        catalog = Catalog(folder)
+        catalog.read()
+        logs, publication = list(catalog.logs), catalog.publication
+        for place in (1, 8):  # the magic, and the type of FORMAT_DESCRIPTION
+            (newest(folder).path / FIRST).write_bytes(broken(bytes(log.data), place) + bytes(place))
+            with pytest.raises(StoreDamaged, match=FIRST):
+                await catalog.read_on()
+            assert (catalog.logs, catalog.publication) == (logs, publication)
+        (newest(folder).path / FIRST).write_bytes(log.data)
+        await catalog.read_on()
+        assert catalog.publication.position == log.ends[1]
+
+    asyncio.run(body())
+
+
+def test_a_folder_that_cannot_be_read_any_more(tmp_path: Path) -> None:
+    logs = chain(2)
+    folder = make_store(tmp_path, data_of({FIRST: logs[FIRST]}))
+    catalog = Catalog(folder)
+    catalog.read()
+    known = catalog.publication
+    place = newest(folder).path
+    place.rename(tmp_path / "away")
+    place.touch()
+    with pytest.raises(StoreUnreadable, match="cannot read"):
+        catalog.update(replace(known, file=SECOND, position=logs[SECOND].position))
+    assert catalog.publication is known
+    place.unlink()
+    (tmp_path / "away").rename(place)
+    (place / SECOND).write_bytes(logs[SECOND].data)
+    catalog.update(publication_of(read_store(folder)))
+    assert [log.name for log in catalog.logs] == [FIRST, SECOND]
 
 
 def test_new_files_are_found_by_number_and_the_folder_is_not_listed(

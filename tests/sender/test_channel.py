@@ -230,3 +230,21 @@ def test_what_tls_has_to_say_itself_follows_the_rest(runner: asyncio.Runner, con
         assert await receiving == b"hello"
 
     talk(runner, body, tls=context)
+
+
+def test_a_client_hears_why_tls_fails(runner: asyncio.Runner, context: ssl.SSLContext) -> None:
+    """Not a connection that ends without a word, which nobody can tell from a broken network."""
+    old = trusting()
+    old.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
+    old.set_ciphers("aNULL:@SECLEVEL=0")  # none that has a certificate
+    old.maximum_version = ssl.TLSVersion.TLSv1_2
+
+    async def body(channel: Channel, client: socket.socket) -> None:
+        connecting = asyncio.create_task(asyncio.to_thread(old.wrap_socket, client))
+        with pytest.raises(ssl.SSLError):
+            await channel.start_tls(context, b"")
+        channel.close()
+        with pytest.raises(ssl.SSLError, match="ALERT_HANDSHAKE_FAILURE"):
+            await connecting
+
+    talk(runner, body)

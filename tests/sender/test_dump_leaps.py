@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
 import os
 import random
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +22,7 @@ from binlogd.sender.catalog import Catalog
 from binlogd.sender.dump import DumpRequest
 from binlogd.store.index import encode_marks, marks_head, marks_path, read_marks, write_index
 from binlogd.store.layout import DataFolder
-from binlogd.store.reader import FIRST_EVENT, Contents, read_head, walk_file
+from binlogd.store.reader import FIRST_EVENT, Contents, publication_of, read_head, read_store, walk_file
 from binlogd.store.seek import leap
 from testbed.cluster import Cluster
 from testbed.mysqld import Server
@@ -68,11 +70,14 @@ def heard(catalog: Catalog, asked: DumpRequest) -> bytes:
         with Pair() as pair:
             sent = bytearray()
 
-            async def take(data: bytes | memoryview, timeout: float) -> None:
+            def take(data: bytes | memoryview) -> bool:
                 sent.extend(data)
+                return True
 
-            pair.channel.send = take  # type: ignore[method-assign]
-            await make_dump(catalog, asked, pair).run()
+            pair.channel.put = take  # type: ignore[method-assign]
+            dump = make_dump(catalog, asked, pair)
+            await dump.run()
+            assert len(sent) == dump.sent_bytes > 0
             return bytes(sent)
 
     return asyncio.run(body())
@@ -173,6 +178,41 @@ def test_it_leaps_as_far_as_it_may(tmp_path: Path, leaps: list[int | None]) -> N
     assert leaps == [], "who lacks the first transaction, or begins elsewhere, leaves nothing out at the beginning"
 
 
+def test_what_may_wait_for_the_disk_is_read_by_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that is opened for the first time, or read but from the page cache; the event loop has others to serve."""
+    log = Log().begin_file().transaction(1).transaction(2).transaction(3)
+    log.rotate()
+    second = Log().begin_file(log.set).transaction(4).transaction(5)
+    folder = make_store(tmp_path, {FIRST: log.data, SECOND: second.data})
+    mark(folder, 0)
+    catalog = Catalog(folder)
+    catalog.read()
+    opened: list[str] = []
+    here = threading.current_thread()
+    really = os.open, builtins.open
+
+    def noted(path: Any) -> None:
+        if isinstance(path, (str, Path)) and Path(path).name.startswith("mysql-bin") and str(path) not in opened:
+            opened.append(str(path))
+            assert threading.current_thread() is not here
+
+    def open_descriptor(path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        noted(path)
+        return really[0](path, flags, mode, dir_fd=dir_fd)
+
+    def open_file(path: Any, *arguments: Any, **options: Any) -> Any:
+        noted(path)
+        return really[1](path, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", open_descriptor)
+    monkeypatch.setattr(builtins, "open", open_file)
+    for asked in (request(has=f"{UUID_A}:1-2"), request(FIRST, log.ends[0], has=f"{UUID_A}:1"), request(FIRST)):
+        opened.clear()
+        assert heard(catalog, asked)
+        assert {Path(path).name for path in opened} >= {FIRST, SECOND}
+        assert (f"{catalog.path(0)}.idx" in opened) is (asked.has is not None and not asked.file)
+
+
 def test_where_a_file_of_many_mebibytes_is_finished_or_received_little_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -213,8 +253,7 @@ def test_marks_behind_what_is_published_are_not_gone_to(tmp_path: Path, leaps: l
     folder = make_store(tmp_path, {FIRST: log.data})
     mark(folder, 0)
     catalog = Catalog(folder)
-    catalog.read()
-    whole = catalog.publication
+    whole = publication_of(read_store(folder))
     for count in range(2, 10):
         catalog.update(replace(whole, position=log.ends[count - 1]))
         data = heard(catalog, request(has=f"{UUID_A}:1-9"))
@@ -233,18 +272,19 @@ def test_a_mark_that_the_file_does_not_bear_out_is_not_believed(
     path = newest(folder).path / FIRST
     mark(folder, 0)
     catalog = Catalog(folder)
-    catalog.read()
+    whole = publication_of(read_store(folder))
     marks = list(read_marks(path))
     if how == "another GTID":
         marks[4] = marks[4]._replace(gno=77)
     elif how == "another place":
         marks[4] = marks[4]._replace(offset=log.events[-1].start)
     elif how == "torn":
-        catalog.update(replace(catalog.publication, position=marks[4].offset + 30))
+        whole = replace(whole, position=marks[4].offset + 30)
     elif how == "no GTID event":
         marks[4] = marks[4]._replace(sid=b"", gno=0)
     else:
         path.write_bytes(broken(bytes(log.data), marks[4].offset + 30))
+    catalog.update(whole)
     marks_path(path).write_bytes(marks_head(FIRST) + encode_marks(marks))
     if how in ("damaged", "torn"):
         size = catalog.logs[0].size

@@ -28,6 +28,8 @@ from binlogd.wire.commands import InitDb, Ping, Query
 from binlogd.wire.handshake import SSLRequest
 from binlogd.wire.packets import encode_packets
 from testbed.distributions import Distribution
+from tests.binlog.making import UUID_A
+from tests.cli.support import NEWEST
 from tests.sender.listening import PASSWORD, WAIT, Listening
 from tests.wire.shell import ClientShell
 from tests.wire.support import make_client
@@ -453,3 +455,19 @@ def test_an_address_that_is_not_ours(host: str, words: str) -> None:
     with pytest.raises(ListenError, match=words) as error:
         listen(host, 3307)
     assert "server.listen" in error.value.hint
+
+
+# ------------------------------------------------------------------------------------------------------ a damaged store
+
+
+def test_what_was_read_before_is_served_when_the_newest_file_is_damaged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By somebody, while no receiver runs: that is said, and ends nobody."""
+    with Listening(tmp_path) as listening:
+        before = listening.query("SHOW BINARY LOGS")
+        path = tmp_path / "binlogs" / f"0001-{UUID_A}" / NEWEST
+        path.write_bytes(b"no binary log, " + path.read_bytes())
+        listening.until(lambda: any("cannot follow the store" in record.getMessage() for record in caplog.records))
+        assert listening.query("SHOW BINARY LOGS") == before
+        listening.until_empty()

@@ -7,6 +7,7 @@ import os
 import socket
 import ssl
 import struct
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -629,6 +630,43 @@ def test_what_is_published_while_the_first_one_comes_is_delivered(tmp_path: Path
         await asyncio.gather(attending, return_exceptions=True)
 
     asyncio.run(body())
+
+
+def test_a_rest_outlives_who_was_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When all go on by themselves and come back, what the last delivery took is not forgotten."""
+    monkeypatch.setattr("binlogd.sender.live.LONGEST_REST", 3600.0)
+    source = Source(tmp_path)
+
+    async def served(took: float) -> Listening:
+        member = Listening((FIRST, source.log.position))
+        attending = asyncio.create_task(source.live.attend(member, 0))
+        await asyncio.sleep(0)
+        source.live._pace.delivered(time.monotonic(), time.monotonic() + took)
+        source.publish()
+        for _ in range(20):
+            await asyncio.sleep(0.001)
+        attending.cancel()
+        await asyncio.gather(attending, return_exceptions=True)
+        assert source.live.size == 0
+        return member
+
+    async def body() -> None:
+        assert (await served(0.0)).taken
+        assert not (await served(1000.0)).taken
+        assert not (await served(0.0)).taken, "its rest is an hour"
+
+    asyncio.run(body())
+
+
+def test_what_adds_up_in_a_rest_at_10_mb_a_second_is_one_delivery(source: Source) -> None:
+    async def body(replicas: list[Replica]) -> None:
+        woken = [replica.running.steps for replica in replicas]
+        events = source.publish(*[1000] * int(10e6 * LONGEST_REST / 1000))
+        for replica in replicas:
+            await replica.hears(*events)
+        assert [replica.running.steps for replica in replicas] == woken
+
+    source.play(body, *[TAIL] * 3)
 
 
 # --------------------------------------------------------------------------------------------------------- fairness

@@ -14,7 +14,7 @@ import pytest
 from binlogd.binlog.gtid import GtidSet
 from binlogd.store import reader
 from binlogd.store.index import Summary, fingerprint
-from binlogd.store.publication import NOTHING, Publication
+from binlogd.store.publication import NOTHING, Publication, Step
 from binlogd.store.reader import StoredFile, publication_of
 from tests.binlog.making import SID_A, SID_B, UUID_A, UUID_B, Log
 from tests.store.support import make_store
@@ -60,6 +60,17 @@ def test_there_and_back() -> None:
     assert Publication.decode(json.loads(json.dumps(NOTHING.encode()))) == NOTHING
 
 
+def test_the_sets_are_written_down_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    publication = replace(KNOWN)
+    first = publication.encode()
+    with monkeypatch.context() as patched:
+        patched.delattr(GtidSet, "compact")
+        assert publication.encode() == first
+    more = replace(publication, executed=GtidSet.parse(f"{UUID_A}:1-6"))
+    assert more.encode()["executed"] == f"{UUID_A}:1-6"
+    assert publication.encode() == first
+
+
 @pytest.mark.parametrize(
     "newer",
     [
@@ -76,6 +87,33 @@ def test_there_and_back() -> None:
 def test_news(newer: Publication) -> None:
     assert Publication.decode(json.loads(json.dumps(newer.encode_since(KNOWN))), known=KNOWN) == newer
     assert Publication.decode(json.loads(json.dumps(newer.encode_since(newer))), known=newer) == newer
+
+
+def test_a_step_that_is_known_is_not_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    added = GtidSet.parse(f"{UUID_A}:7")
+    executed = KNOWN.executed | added
+    newer = replace(KNOWN, position=101, executed=executed, step=Step(KNOWN.executed, added, executed))
+    with monkeypatch.context() as patched:
+        patched.delattr(GtidSet, "__le__")
+        patched.delattr(GtidSet, "__sub__")
+        news = newer.encode_since(KNOWN)
+    assert Publication.decode(news, known=KNOWN) == newer
+
+
+def test_a_step_between_others_counts_for_nothing() -> None:
+    """One from another set, one to another set, and one beside which more is new."""
+    added = GtidSet.parse(f"{UUID_A}:7")
+    executed = KNOWN.executed | added
+    step = Step(KNOWN.executed, added, executed)
+    newer = replace(KNOWN, position=101, executed=executed, step=step)
+    for known, news in (
+        (replace(KNOWN, executed=GtidSet.parse(f"{UUID_A}:1-3")), newer),
+        (KNOWN, replace(newer, executed=executed | GtidSet.parse(f"{UUID_A}:9"))),
+        (replace(KNOWN, server_version="8.3.0"), newer),
+        (replace(KNOWN, timeline=1), newer),
+        (replace(KNOWN, purged=GtidSet()), newer),
+    ):
+        assert Publication.decode(news.encode_since(known), known=known) == news
 
 
 def test_news_make_no_sense_alone() -> None:

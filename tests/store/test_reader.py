@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
 from binlogd.binlog.gtid import GtidSet
 from binlogd.binlog.header import ChecksumAlgorithm
-from binlogd.binlog.walk import WHOLE_LIMIT, Walk
+from binlogd.binlog.walk import WHOLE_LIMIT, GtidRun, Walk
 from binlogd.errors import EventError, StoreDamaged, StoreUnreadable
+from binlogd.store import reader
 from binlogd.store.index import encode_marks, index_path, read_summary, write_index
 from binlogd.store.layout import DataFolder
 from binlogd.store.reader import (
+    Gathered,
     Head,
     publication_of,
     read_contents,
@@ -25,7 +28,9 @@ from binlogd.store.reader import (
     sync_file,
     walk_file,
 )
-from tests.binlog.making import CRC32, OFF, UUID_A, Log, broken, sample
+from binlogd.store.seek import find_gtids, find_time
+from tests.binlog import builders
+from tests.binlog.making import CRC32, OFF, SID_A, TIME, UUID_A, Log, broken, sample
 from tests.store.support import FIRST, SECOND, Quick, chain, data_of, make_store, newest
 
 ALGORITHMS = pytest.mark.parametrize("algorithm", [CRC32, OFF], ids=["CRC32", "none"])
@@ -176,7 +181,7 @@ def test_reading_on(tmp_path: Path) -> None:
             assert further is not None
             assert further.position == ends[-1]
             between = [gtid for gtid, end in zip(log.gtids, log.ends, strict=True) if position < end <= size]
-            assert GtidSet.from_runs(further.gtids) == GtidSet.from_runs((s, t, g, g) for s, t, g in between)
+            assert further.gtids == GtidSet.from_runs((s, t, g, g) for s, t, g in between)
     path.write_bytes(bytes(log.data[: log.ends[1]]) + bytes(100))
     assert read_further(path, log.ends[1]) is None
     further = read_further(path, log.ends[0])
@@ -329,3 +334,67 @@ def test_of_a_thousand_files_only_the_indexes_are_read(tmp_path: Path) -> None:
     assert len(files) == 1000
     assert {file.size for file in files} == {log.position}
     assert publication_of(files).executed == log.set
+
+
+# --- memory ---
+
+
+@pytest.fixture(scope="module")
+def disorder(tmp_path_factory: pytest.TempPathFactory) -> DataFolder:
+    """A file of 30,000 transactions that committed out of order: each of them is a run of its own."""
+    log = Log().begin_file()
+    payload = builders.payload(bytes(300))
+    for number in range(30_000):
+        log.gtid((number ^ 1) + 1)
+        log.put(payload)
+    return make_store(tmp_path_factory.mktemp("disorder"), {FIRST: log.data})
+
+
+@pytest.mark.parametrize("how", ["whole", "further", "find a GTID", "find a moment"])
+def test_runs_are_not_held_for_the_whole_file(disorder: DataFolder, how: str) -> None:
+    """200 bytes for each of them would be 6 MB here, and a GB in a file of a GiB."""
+    path = newest(disorder).path / FIRST
+    everything = GtidSet.parse(f"{UUID_A}:1-30000")
+    tracemalloc.start()
+    try:
+        if how == "whole":
+            contents = read_contents(path)
+            assert contents is not None
+            assert contents.added == everything
+        elif how == "further":
+            further = read_further(path, 4)
+            assert further is not None
+            assert further.gtids == everything
+        elif how == "find a GTID":
+            assert find_gtids(disorder, GtidSet.parse(f"{UUID_A}:30001"))[0] == []
+        else:
+            assert find_time(disorder, TIME + 1_000_000) is None
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 5_000_000, "two blocks of a MiB, and what is in one of them"
+
+
+def test_runs_that_do_not_become_one_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are put into the set when they are as many as it has: not at every block, which would be quadratic."""
+    log = Log().begin_file()
+    for number in range(1, 2000):
+        log.gtid(2 * number)
+        log.xid()
+    made: list[int] = []
+    add_runs = GtidSet.add_runs
+
+    def noted(gtids: GtidSet, runs: list[GtidRun]) -> GtidSet:
+        made.append(len(runs))
+        return add_runs(gtids, runs)
+
+    monkeypatch.setattr(GtidSet, "add_runs", noted)
+    monkeypatch.setattr(reader, "MANY_RUNS", 10)
+    gathered = Gathered()
+    walk = Walk(position=4, checksum=4)
+    for event in log.each():
+        walk.whole(event, 0, len(event))
+        gathered.take(walk)
+    assert gathered.set() == GtidSet.from_runs((SID_A, "", 2 * n, 2 * n) for n in range(1, 2000))
+    assert len(made) < 15
+    assert max(made) <= 1024

@@ -19,7 +19,8 @@ from binlogd.errors import StoreDamaged
 from binlogd.store import seek
 from binlogd.store.index import encode_marks, index_path, marks_head, marks_path, read_marks
 from binlogd.store.layout import DataFolder
-from binlogd.store.reader import read_contents
+from binlogd.store.publication import NOTHING, Publication
+from binlogd.store.reader import publication_of, read_contents, read_store
 from binlogd.store.recovery import recover
 from binlogd.store.seek import (
     Place,
@@ -362,7 +363,7 @@ def mark_times(folder: DataFolder, skip: int) -> None:
     for name in newest(folder).binlogs():
         path = newest(folder).path / name
         marks = []
-        with seek._opened(path, newest=True) as file:
+        with seek._opened(path, path.stat().st_size) as file:
             assert file is not None
             marks = list(file.transactions(file.head.events, file.size))[:: skip + 1]
         marks_path(path).write_bytes(marks_head(name) + encode_marks(marks))
@@ -429,3 +430,66 @@ def test_a_wrong_mark_leads_nowhere(tmp_path: Path) -> None:
         marks_path(newest(folder).path / SECOND).write_bytes(marks_head(SECOND) + encode_marks([mark]))
         assert at(find_time(folder, TIME + 1)) == (1, SECOND, logs[SECOND].starts[0])
         assert at(find_time(folder, TIME)) == (1, FIRST, log.starts[0])
+
+
+# --- what is durable ---
+
+
+def test_what_the_receiver_has_not_published_is_not_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be in the file, in the marks and in a whole file behind it: a power loss takes all that.
+
+    The marks before it are of use as ever: the file is not walked for those behind.
+    """
+    logs = chain(3, transactions=4)
+    log = logs[SECOND]
+    folder = make_store(tmp_path, data_of(logs))
+    path = newest(folder).path / SECOND
+    (newest(folder).path / FIRST).write_bytes(later(logs[FIRST], -1000))
+    times = [int.from_bytes(log.data[start : start + 4], "little") for start in log.starts]
+    walked = seek._File.walked
+
+    def only_the_first(file: seek._File) -> list[Mark]:
+        assert file.path.name == FIRST, "it has no marks"
+        return walked(file)
+
+    for marked in (False, True):
+        if marked:
+            befores = [a(""), *(GtidSet.from_runs([(*gtid, gtid[2])]) for gtid in log.gtids[:-1])]
+            places = zip(log.starts, times, log.gtids, befores, strict=True)
+            marks = [Mark(start, time, *gtid, before) for start, time, gtid, before in places]
+            marks_path(path).write_bytes(marks_head(SECOND) + encode_marks(marks))
+        for count in range(5):
+            if marked and count == 1:
+                monkeypatch.setattr(seek._File, "walked", only_the_first)
+            end = log.ends[count - 1] if count else log.starts[0]
+            published = Publication(1, SECOND, end, a(f"1-{4 + count}"), GtidSet(), "")
+            found, missing = find_gtids(folder, a("1-12"), published)
+            assert missing == a("1-12") - a(f"1-{4 + count}")
+            assert [place.name for place in found] == [FIRST, SECOND][: 1 + bool(count)]
+            for index, start in enumerate(log.starts):
+                assert at(find_time(folder, times[index], published)) == ((1, SECOND, start) if index < count else None)
+    assert find_gtids(folder, a("1-12"), NOTHING) == ([], a("1-12"))
+    assert find_time(folder, TIME, NOTHING) is None
+
+
+def test_without_a_receiver_the_newest_file_is_synced_before_it_is_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What comes while it is synced does not count."""
+    logs = chain(2)
+    folder = make_store(tmp_path, data_of(logs))
+    path = newest(folder).path / SECOND
+    synced: list[Path] = []
+
+    def growing(newest: Path) -> None:
+        synced.append(newest)
+        path.write_bytes(logs[SECOND].transaction(5).data)
+
+    monkeypatch.setattr(seek, "sync_file", growing)
+    assert find_gtids(folder, a("1-5"))[1] == a("5")
+    assert synced == [path]
+    assert find_gtids(folder, a("1-5"))[1] == GtidSet()
+    find_time(folder, TIME)
+    assert synced == [path] * 3
+    find_gtids(folder, a("1-5"), publication_of(read_store(folder)))
+    assert synced == [path] * 3, "the receiver does that"

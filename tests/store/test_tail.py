@@ -17,7 +17,7 @@ from binlogd.store.layout import DataFolder
 from binlogd.store.publication import Publication
 from binlogd.store.reader import publication_of, read_contents, read_store
 from binlogd.store.recovery import recover
-from tests.binlog.making import CRC32, OFF, SID_B, UUID_A, UUID_B, Log, broken
+from tests.binlog.making import CRC32, OFF, SID_A, SID_B, UUID_A, UUID_B, Log, broken
 from tests.store.powerloss import FailingPower, Fate, put
 from tests.store.support import (
     FIRST,
@@ -86,6 +86,37 @@ def test_advance_tells_of_what_is_new_and_of_nothing_else(tmp_path: Path) -> Non
         (log.ends[0], f"{UUID_A}:1,{UUID_B}:1-7"),
         (log.ends[1], f"{UUID_A}:1,{UUID_B}:1-7:t:2"),
     ]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_each_publication_has_the_step_from_the_one_before(tmp_path: Path, seed: int) -> None:
+    """Whether it was waited for, came by a sync in the background, or overtook one."""
+    chance = random.Random(seed)
+    tail = empty_tail(make_store(tmp_path))
+    log = Log().begin_file(f"{UUID_B}:1-7")
+    for gno in chance.sample(range(1, 60), 50):
+        log.transaction(gno, chance.choice([SID_A, SID_B]), chance.choice(["", "t"]))
+    begin(tail, FIRST, log)
+    steps = 0
+    for event in log.each()[1:]:
+        take(tail, [event])
+        before, publication = tail.publication, None
+        match chance.choice("-bbes"):
+            case "b" if not tail.syncing:
+                tail.begin_sync()
+            case "e" if tail.syncing:
+                publication = tail.advance_synced()
+            case "s":
+                publication = settle(tail)
+        if publication is not None:
+            step = publication.step
+            assert step is not None
+            assert step.before is before.executed
+            assert step.after is publication.executed
+            assert step.before | step.added == step.after
+            steps += bool(step.added)
+    assert steps > 5
+    tail.close()
 
 
 def test_gaps_in_previous_gtids_are_purged(tmp_path: Path) -> None:
@@ -187,9 +218,8 @@ def test_a_file_that_is_stored_is_never_begun_again(tmp_path: Path, name: str) -
         settle(tail)
     before = {path: path.read_bytes() for path in newest(folder).path.iterdir()}
     other = Log().begin_file().transaction(99)
-    with pytest.raises(SourceRefused, match=f"begins {name} again") as caught:
+    with pytest.raises(SourceRefused, match=f"begins {name} again"):
         begin(tail, name, other)
-    assert caught.value.hint
     assert {path: path.read_bytes() for path in newest(folder).path.iterdir()} == before
 
 

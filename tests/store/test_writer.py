@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from binlogd.errors import StoreDamaged, StoreUnreadable
+from binlogd.errors import StoreUnreadable
 from binlogd.store.disk import Disk
 from binlogd.store.index import marks_path, read_marks, read_summary
 from binlogd.store.writer import Writer
@@ -113,7 +113,7 @@ def test_a_cut_never_makes_a_file_longer(tmp_path: Path) -> None:
     """It would be filled with zeros, and the position be taken for durable."""
     writer = started(tmp_path, Quick())
     before = writer.path.read_bytes()
-    with pytest.raises(StoreDamaged, match=f"has {len(before)} bytes; it should have {len(before) + 1}"):
+    with pytest.raises(StoreUnreadable, match=f"has {len(before)} bytes; it should have {len(before) + 1}"):
         writer.cut(len(before) + 1)
     assert writer.path.read_bytes() == before
 
@@ -140,7 +140,7 @@ def test_open_refuses_a_file_that_is_shorter_than_it_was(tmp_path: Path) -> None
     writer = started(tmp_path, Quick())
     size = writer.size
     writer.close()
-    with pytest.raises(StoreDamaged, match="it should have"):
+    with pytest.raises(StoreUnreadable, match="it should have"):
         Writer(Quick(), writer.timeline).open(FIRST, size + 1)
     assert writer.path.stat().st_size == size
 

@@ -67,7 +67,7 @@ def _checks(settings: Settings) -> Iterator[Line]:
     folder = DataFolder(settings.data_dir)
     receiver = ask_status(folder.path / RECEIVER)
     sender = ask_status(folder.path / SENDER)
-    usable = list(_folder(folder.path))
+    usable = list(_folder(folder.path, settings.store.min_free or 0))
     yield from usable
     identity, ours, lines = _store(settings, folder, receiver)
     if worst(usable) is not Status.FAIL:  # else these would be about nothing, or say it again
@@ -98,7 +98,7 @@ def _build() -> Line:
 # ------------------------------------------------------------------------------------------------- the data folder
 
 
-def _folder(path: Path) -> Iterator[Line]:
+def _folder(path: Path, min_free: int) -> Iterator[Line]:
     subject = "data_dir"
     try:
         there = path.stat()
@@ -126,7 +126,7 @@ def _folder(path: Path) -> Iterator[Line]:
         yield warn("data_dir.mode", text, f"chmod 700 {path}")
     else:
         yield ok("data_dir.mode", "is its owner's alone")
-    yield _space(path)
+    yield _space(path, min_free)
 
 
 def _places(path: Path) -> Iterator[Path]:
@@ -150,11 +150,14 @@ def _creatable(path: Path) -> Line:
     )
 
 
-def _space(path: Path) -> Line:
-    from binlogd.cli.tables import human_size
+def _space(path: Path, min_free: int) -> Line:
+    from binlogd.units import human_size
 
     space = os.statvfs(path)
     free = space.f_bavail * space.f_frsize
+    if free < min_free:
+        text = f"{human_size(free)} are free, less than store.min_free, {human_size(min_free)}: nothing is received"
+        return warn("data_dir.space", text, "free some space, move data_dir to a larger disk, or lower store.min_free")
     if free < LITTLE_SPACE:
         text = f"only {human_size(free)} are free: when the disk is full, nothing more is received"
         return warn("data_dir.space", text, "free some space, or move data_dir to a larger disk")
@@ -192,12 +195,12 @@ def _store(
 ) -> tuple[Identity | None, Ours, list[Line]]:
     """Who we are, what the source will have to fit, and the lines."""
     from binlogd.binlog.gtid import GtidSet
-    from binlogd.cli.tables import human_size
     from binlogd.control.status import store_status
     from binlogd.errors import StoreError
     from binlogd.receiver.inspection import Ours
     from binlogd.receiver.plan import StoreFacts
     from binlogd.store.disk import Disk
+    from binlogd.units import human_size
 
     lines: list[Line] = []
     identity: Identity | None = None

@@ -14,6 +14,7 @@ from binlogd.cli.options import config_option, data_dir_option, json_option
 if TYPE_CHECKING:
     from binlogd.binlog.gtid import GtidSet
     from binlogd.store.layout import DataFolder
+    from binlogd.store.publication import Publication
     from binlogd.store.seek import Place
 
 
@@ -67,18 +68,27 @@ def _moment(text: str) -> float:
     return seconds
 
 
+def _published(folder: DataFolder) -> Publication | None:
+    """What the receiver says is durable; what else it has written is not stored yet. None: there is no receiver."""
+    from binlogd.control.sockets import RECEIVER, ask_status
+    from binlogd.store.publication import Publication
+
+    said = ask_status(folder.path / RECEIVER)
+    return Publication.decode(said["publication"]) if said is not None and said["publication"] else None
+
+
 def _by_gtid(folder: DataFolder, wanted: GtidSet) -> tuple[list[Place], str, str]:
     """The places, what is not stored, and what to do about that."""
     from binlogd.store.seek import find_gtids
 
-    places, missing = find_gtids(folder, wanted)
+    places, missing = find_gtids(folder, wanted, _published(folder))
     return places, missing.compact(), "see gtid_executed and gtid_purged in `binlogd status`"
 
 
 def _by_time(folder: DataFolder, moment: float) -> tuple[list[Place], str, str]:
     from binlogd.store.seek import begins, find_time
 
-    place = find_time(folder, math.ceil(moment))
+    place = find_time(folder, math.ceil(moment), _published(folder))
     beginning = begins(folder)
     asked = _time(math.floor(moment))
     if beginning is None or place is None:

@@ -51,7 +51,8 @@ def _time(seconds: int) -> str | None:
 
 
 def _show(files: list[dict[str, Any]]) -> None:
-    from binlogd.cli.tables import aligned, human_size
+    from binlogd.cli.tables import aligned
+    from binlogd.units import human_size
 
     header = ("timeline", "name", "size", "transactions", "first time", "last time", "state", "gtids")
     rows = [

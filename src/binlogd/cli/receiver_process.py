@@ -12,15 +12,19 @@ from binlogd.cli.processes import prepare_process
 from binlogd.config import Compression, Durability, Settings
 from binlogd.control.board import Board
 from binlogd.control.sockets import RECEIVER, ControlThread
+from binlogd.errors import StoreError, StoreUnreadable
 from binlogd.logs import get_logger
 from binlogd.receiver.link import Wake
 from binlogd.receiver.progress import Progress
 from binlogd.receiver.receiver import Receiver
 from binlogd.receiver.session import Secret, SourceOptions, Tls
+from binlogd.receiver.storekeeper import STARTING
 from binlogd.store.disk import Disk
 from binlogd.store.layout import DataFolder
 from binlogd.store.lock import StoreLock
-from binlogd.store.recovery import recover
+from binlogd.store.publication import NOTHING
+from binlogd.store.recovery import Recovered, recover
+from binlogd.store.watch import Watch
 from binlogd.wire.compression import Algorithm
 
 SUPERVISED_REFUSAL_PAUSE = 60.0  # seconds before a source that refused us is asked again, while replicas are served
@@ -62,19 +66,18 @@ def run_receiver(settings: Settings, *, supervised: bool = False) -> None:
     wake = Wake()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: wake.set())
-    with StoreLock(folder.lock):
+    with StoreLock(folder.lock) as lock:
         identity = folder.identity(disk, server_id=settings.server_id, server_uuid=settings.server_uuid)
-        recovered = recover(folder, disk, _Recovering())
-        if recovered.dropped:
-            log.warning(
-                "dropped an unfinished tail; the source will send it again",
-                file=recovered.publication.file,
-                position=recovered.publication.position,
-                bytes=recovered.dropped,
-                reason=recovered.reason,
-            )
+        watch = Watch(disk, folder.path, min_free=settings.store.min_free or 0, lock=lock)
+        recovered: Recovered | StoreError
+        try:
+            recovered = _recover(folder, disk)
+        except StoreUnreadable as bad:
+            if not supervised or bad.alarm not in STARTING:
+                raise
+            recovered = bad
         progress = Progress()
-        board = Board(recovered.publication)
+        board = Board(None if isinstance(recovered, StoreError) else recovered.publication)
         started = time.monotonic()
         options = source_options(settings)
 
@@ -84,7 +87,7 @@ def run_receiver(settings: Settings, *, supervised: bool = False) -> None:
                 "pid": os.getpid(),
                 "uptime_s": round(time.monotonic() - started, 3),
                 "source": progress.snapshot() | {"semi_sync_wanted": options.semi_sync},
-                "publication": board.current.encode(),
+                "publication": board.current.encode() if board.current else None,
             }
 
         control = ControlThread(folder.path / RECEIVER, snapshot, board)
@@ -95,7 +98,9 @@ def run_receiver(settings: Settings, *, supervised: bool = False) -> None:
                 folder=folder,
                 disk=disk,
                 identity=identity,
+                recover=lambda: _recover(folder, disk),
                 recovered=recovered,
+                watch=watch,
                 publish=board.put,
                 progress=progress,
                 wake=wake,
@@ -104,7 +109,21 @@ def run_receiver(settings: Settings, *, supervised: bool = False) -> None:
             ).run()
         finally:
             control.stop()
-    log.info("receiver stopped", file=board.current.file, position=board.current.position)
+    end = board.current or NOTHING
+    log.info("receiver stopped", file=end.file, position=end.position)
+
+
+def _recover(folder: DataFolder, disk: Disk) -> Recovered:
+    recovered = recover(folder, disk, _Recovering())
+    if recovered.dropped:
+        log.warning(
+            "dropped an unfinished tail; the source will send it again",
+            file=recovered.publication.file,
+            position=recovered.publication.position,
+            bytes=recovered.dropped,
+            reason=recovered.reason,
+        )
+    return recovered
 
 
 class _Recovering:

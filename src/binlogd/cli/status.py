@@ -29,7 +29,8 @@ def command(as_json: bool, config: str | None, data_dir: str | None) -> None:
 
 
 def _lines(status: dict[str, Any]) -> Iterator[str]:
-    from binlogd.cli.tables import aligned, human_size, printable
+    from binlogd.cli.tables import aligned, printable
+    from binlogd.units import human_size
 
     source, store, server = status["source"], status["store"], status["server"]
     published = store["published"]

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from rich.cells import cell_len  # terminal columns: a Chinese character takes two
 
 GAP = "  "
-_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
 
 def aligned(rows: Sequence[Sequence[str]], *, right: frozenset[int] = frozenset()) -> list[str]:
@@ -27,17 +26,6 @@ def aligned(rows: Sequence[Sequence[str]], *, right: frozenset[int] = frozenset(
         ).rstrip()
         for row in table
     ]
-
-
-def human_size(size: int) -> str:
-    """``size`` bytes in three or four digits: 794 B, 1.50 KiB, 99.1 MiB, 1023 GiB."""
-    value, power = float(size), 0
-    while value >= 1023.5 and power < len(_UNITS) - 1:
-        value, power = value / 1024, power + 1
-    if not power:
-        return f"{size} B"
-    digits = 2 if value < 9.995 else 1 if value < 99.95 else 0
-    return f"{value:.{digits}f} {_UNITS[power]}"
 
 
 def printable(text: str) -> str:

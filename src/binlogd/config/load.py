@@ -68,11 +68,6 @@ NOT_YET: dict[str, NotYet] = {
         "removing files by size",
         "remove the key; every file is kept",
     ),
-    "store.min_free": NotYet(
-        lambda settings: settings.store.min_free is not None,
-        "keeping disk space free",
-        "remove the key and watch the disk",
-    ),
     "archive.url": NotYet(
         lambda settings: settings.archive.url is not None,
         "archiving to object storage",

@@ -211,8 +211,8 @@ class Store(Section):
     )
     min_free: Size | None = Field(
         default=None,
-        description="Free space to leave on the disk: purges what may be, else stops receiving with an "
-        "alarm; absent: none.",
+        description="Free space to leave on the disk: below it receiving stops, with an alarm, until there is "
+        "room again; absent: receiving goes on until the disk is full.",
         examples=["5GiB"],
     )
 

@@ -4,7 +4,7 @@
 
     {"ask": "status"}         one object: what this process can say of itself
     {"ask": "publications"}   (receiver) the newest publication, and then of every later one what is new (board.py);
-                              when they come faster than they are read, only of the newest: it holds all before it
+                              of those that come faster than they are read, the newest: it holds all before it
 
 The folder is its owner's alone, and so are the sockets. A socket's path may be longer than the 107 bytes that the
 kernel takes, so it is always reached through its open folder, ``/proc/self/fd/N/name``.
@@ -16,6 +16,7 @@ import asyncio
 import json
 import os
 import socket
+import sys
 import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import contextmanager, suppress
@@ -34,6 +35,10 @@ SENDER = "sender.sock"
 MAX_REQUEST = 4096  # bytes: a request is one short line
 MAX_REPLY = 256 * 1024 * 1024  # bytes: two GTID sets of a million intervals each, many times over
 READ_SIZE = 1024 * 1024  # bytes of publications taken at a time
+BACKLOG = 100  # who may wait to be accepted: a few ask, every sender follows
+ACCEPT_PAUSE = 0.1  # seconds to wait when out of file descriptors
+LISTEN_AGAIN = 5.0  # seconds between two looks whether the socket is still there
+SWITCH_INTERVAL = 0.0005  # seconds that a control thread may keep the interpreter from the other: a tenth of the usual
 ASK_TIMEOUT = 5.0  # seconds for a status: a snapshot is ready at once, or the process is in trouble
 
 Snapshot = Callable[[], dict[str, Any]]
@@ -52,15 +57,21 @@ def reachable(path: Path) -> Iterator[str]:
 
 
 class ControlServer:
-    """Answers on one socket. ``board`` is given by the receiver alone."""
+    """Answers on one socket. ``board`` is given by the receiver alone.
+
+    It works on when it cannot be asked: on a full disk, without file descriptors, in a folder that was moved. Every
+    LISTEN_AGAIN seconds it looks whether its socket is still the one under its name, and makes it anew.
+    """
 
     def __init__(self, path: Path, snapshot: Snapshot, board: Board | None = None) -> None:
         self._path = path
         self._snapshot = snapshot
         self._board = board
-        self._server: asyncio.Server | None = None
-        self._inode = 0  # of our socket file
+        self._listening: socket.socket | None = None
+        self._made: os.stat_result | None = None  # our socket file
+        self._tasks: list[asyncio.Task[None]] = []  # that keeps listening, and that accepts
         self._conversations: set[asyncio.Task[None]] = set()
+        self._said = ""
 
     async def start(self) -> None:
         """Listen; a socket file that a dead process left is replaced.
@@ -70,46 +81,92 @@ class ControlServer:
         """
         if self._board is not None:
             self._board.attach()
-        with reachable(self._path) as path:
-            if _listened_on(path):
-                log.warning(
-                    "another process of this kind is at this store; the status shows that one", socket=str(self._path)
-                )
-                return
-            with suppress(FileNotFoundError):
-                os.unlink(path)
-            listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            try:
-                listening.bind(path)
-                os.chmod(path, 0o600)
-                self._inode = os.stat(path).st_ino
-                listening.setblocking(False)
-                self._server = await asyncio.start_unix_server(self._accept, sock=listening, limit=MAX_REQUEST)
-            except BaseException:
-                listening.close()
-                raise
+        self._tasks.append(asyncio.create_task(self._keep_listening()))
+        self._listen()
 
     async def stop(self) -> None:
         """Stop listening and end the conversations."""
-        if self._server is not None:
-            self._server.close()
-        for task in list(self._conversations):
+        for task in (*self._tasks, *self._conversations):
             task.cancel()
-        await asyncio.gather(*self._conversations, return_exceptions=True)
-        with suppress(OSError), reachable(self._path) as path:
-            if self._inode and os.stat(path).st_ino == self._inode:
+        await asyncio.gather(*self._tasks, *self._conversations, return_exceptions=True)
+        if self._is_ours():
+            with suppress(OSError), reachable(self._path) as path:
                 os.unlink(path)
+        if self._listening is not None:
+            self._listening.close()
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._conversations.add(task)
+    async def _keep_listening(self) -> None:
+        while True:
+            await asyncio.sleep(LISTEN_AGAIN)
+            if not self._is_ours():
+                self._listen()
+
+    def _is_ours(self) -> bool:
+        """Whether the socket file under our name is the one we made."""
+        try:
+            with reachable(self._path) as path:
+                return self._made is not None and os.path.samestat(os.stat(path), self._made)
+        except OSError:
+            return False
+
+    def _listen(self) -> None:
+        """Make the socket; when that cannot be, say so once."""
+        try:
+            with reachable(self._path) as path:
+                if _listened_on(path):
+                    self._say("another process of this kind is at this store; the status shows that one")
+                    return
+                with suppress(FileNotFoundError):
+                    os.unlink(path)
+                listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+                try:
+                    listening.bind(path)
+                    os.chmod(path, 0o600)
+                    made = os.stat(path)
+                    listening.setblocking(False)
+                    listening.listen(BACKLOG)
+                except BaseException:
+                    listening.close()
+                    raise
+        except OSError as bad:
+            self._say("this process cannot be asked for its status", bad.strerror or "")
+            return
+        self._said = ""
+        for accepting in self._tasks[1:]:
+            accepting.cancel()
+        if self._listening is not None:
+            self._listening.close()
+        self._listening, self._made = listening, made
+        self._tasks[1:] = [asyncio.create_task(self._accept(listening))]
+
+    def _say(self, text: str, error: str = "") -> None:
+        if text != self._said:
+            self._said = text
+            log.warning(text, socket=str(self._path), **({"error": error} if error else {}))
+
+    async def _accept(self, listening: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                accepted, _ = await loop.sock_accept(listening)
+                reader, writer = await asyncio.open_unix_connection(sock=accepted, limit=MAX_REQUEST)
+            except OSError as bad:
+                self._say("this process cannot be asked for its status now", bad.strerror or "")
+                await asyncio.sleep(ACCEPT_PAUSE)
+                continue
+            self._said = ""
+            task = asyncio.create_task(self._answer(reader, writer))
+            self._conversations.add(task)
+            task.add_done_callback(self._conversations.discard)
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             await self._converse(reader, writer)
         except (ConnectionError, ValueError, asyncio.CancelledError):
             pass  # whoever asked went away, or asked nonsense, or we stop
+        except OSError as bad:
+            self._say("this process cannot be asked for its status now", bad.strerror or "")
         finally:
-            self._conversations.discard(task)
             writer.close()
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -139,7 +196,9 @@ async def _while_there(reader: asyncio.StreamReader, telling: Coroutine[Any, Any
     finally:
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        told, _ = await asyncio.gather(*tasks, return_exceptions=True)
+        if isinstance(told, Exception) and not isinstance(told, OSError):  # a mistake of ours: the follower comes again
+            log.error("telling a follower failed", exc_info=told)
 
 
 def _listened_on(path: str) -> bool:
@@ -161,15 +220,21 @@ async def _say(writer: asyncio.StreamWriter, data: dict[str, Any]) -> None:
 
 
 class ControlThread:
-    """A ``ControlServer`` with an event loop of its own, beside a thread that must not wait for it."""
+    """A ``ControlServer`` with an event loop of its own, beside a thread that must not wait for it.
+
+    While it runs whoever wants the interpreter gets it soon: to write down a large GTID set takes many milliseconds,
+    and the other thread asks for it again after each system call.
+    """
 
     def __init__(self, path: Path, snapshot: Snapshot, board: Board) -> None:
         self._server = ControlServer(path, snapshot, board)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="control", daemon=True)
+        self._usual_interval = sys.getswitchinterval()
 
     def start(self) -> None:
         """Listen; returns when the socket is there."""
+        sys.setswitchinterval(SWITCH_INTERVAL)
         self._loop.run_until_complete(self._server.start())
         self._thread.start()
 
@@ -179,6 +244,7 @@ class ControlThread:
         self._thread.join()
         self._loop.run_until_complete(self._server.stop())
         self._loop.close()
+        sys.setswitchinterval(self._usual_interval)
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)

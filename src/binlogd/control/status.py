@@ -20,6 +20,7 @@ from binlogd.store.layout import DataFolder
 from binlogd.store.publication import NOTHING, Publication
 from binlogd.store.reader import publication_of, read_file, read_store
 
+MISSING_HINT = "what the source still has is fetched again by itself; see who changes files in the data folder"
 LOST_AFTER = 10.0  # seconds without a source before it is an alarm: a restart is shorter
 
 
@@ -64,7 +65,7 @@ def store_status(folder: DataFolder, receiver: dict[str, Any] | None) -> dict[st
         listing = [(timeline, name) for timeline in folder.timelines() for name in timeline.binlogs()]
         files = len(listing)
         size = sum(_size(timeline.path / name) for timeline, name in listing)
-        if receiver is not None:
+        if receiver is not None and receiver["publication"] is not None:
             publication = Publication.decode(receiver["publication"])
         else:
             publication = publication_of(read_store(folder))
@@ -112,10 +113,16 @@ def alarms(
 
 
 def _source_alarms(source: dict[str, Any]) -> list[Alarm]:
+    missing = source["missing"]
+    found = [Alarm("critical", "store_missing", None, missing, MISSING_HINT)] if missing else []
+    return found + _stream_alarms(source)
+
+
+def _stream_alarms(source: dict[str, Any]) -> list[Alarm]:
     state, since = source["state"], source["since"]
     message, hint = source["last_error"] or "", source["last_hint"] or ""
-    if state == "failed":
-        return [Alarm("critical", "source_refused", since, message, hint)]
+    if source["alarm"]:
+        return [Alarm("critical", source["alarm"], source["lost_at"], f"receiving has stopped: {message}", hint)]
     if state in ("backoff", "connecting") and source["lost_at"] and time.time() - source["lost_at"] > LOST_AFTER:
         return [Alarm("critical", "source_lost", source["lost_at"], message, hint)]
     if state == "streaming" and source["semi_sync_wanted"] and not source["semi_sync"]:

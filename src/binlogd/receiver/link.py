@@ -34,14 +34,17 @@ class Wake:
 
     def __init__(self) -> None:
         self.descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._fired = False  # what the descriptor says, without a system call
 
     def set(self) -> None:
         """From now on every wait raises Stopped. Safe in a signal handler and from any thread."""
+        self._fired = True
         os.eventfd_write(self.descriptor, 1)
 
     def check(self) -> None:
-        """Raises Stopped when woken."""
-        self.sleep(0)
+        """Raises Stopped when woken; costs nothing."""
+        if self._fired:
+            raise Stopped
 
     def sleep(self, seconds: float) -> None:
         """Wait; raises Stopped when woken."""
@@ -77,7 +80,11 @@ class Link:
             ) from bad
         last: OSError | None = None
         for family, kind, protocol, _, address in addresses:
-            candidate = socket.socket(family, kind, protocol)
+            try:
+                candidate = socket.socket(family, kind, protocol)
+            except OSError as bad:  # no file descriptor, or no such family here
+                last = bad
+                continue
             try:
                 candidate.setblocking(False)
                 candidate.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -126,7 +133,7 @@ class Link:
         return bool(ready)
 
     def check_stop(self) -> None:
-        """Raises Stopped when somebody asked for it: for loops that never have to wait."""
+        """Raises Stopped when somebody asked for it: for loops that may never have to wait."""
         self._wake.check()
 
     def wait_readable(self) -> None:
@@ -231,6 +238,11 @@ class Link:
         """A dump was just asked for, and what is sent from here on are acknowledgements."""
         if self._compressed is not None:
             self._compressed.begin_dump(restarts=semi_sync)
+
+    @property
+    def layered(self) -> bool:
+        """Whether ``receive_into`` may give less than is there: a TLS record, or a compressed packet, at a time."""
+        return self._tls is not None or self._compressed is not None
 
     @property
     def encrypted(self) -> bool:

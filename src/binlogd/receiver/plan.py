@@ -1,7 +1,8 @@
 """Where the dump begins: a pure decision over what the store holds and what the source says of itself.
 
 Files are fetched by name and position, never by GTID, because a fetch by GTID leaves holes. An empty file name asks
-for the source's oldest file, whatever it is called, and needs no privilege but REPLICATION SLAVE.
+for the source's oldest file, whatever it is called, and needs no privilege but REPLICATION SLAVE. A dump that goes on
+begins with an overlap of what is stored (store/overlap.py), which is compared.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from binlogd.binlog.gtid import GtidSet
 from binlogd.errors import SourceRefused
 
 FIRST_POSITION = 4  # behind the magic
@@ -17,31 +19,44 @@ COM_BINLOG_DUMP_LIMIT = 2**32  # its position has 4 bytes; COM_BINLOG_DUMP_GTID'
 
 @dataclass(frozen=True, slots=True)
 class SourceFacts:
-    """What the source says of itself. ``server_uuid`` is "" where there is none (MySQL 5.5, MariaDB)."""
+    """What the source says of itself. ``server_uuid`` is "" where there is none (MySQL 5.5, MariaDB).
+
+    ``executed`` and ``purged`` are its GTIDs; None where it has none, or not MySQL's.
+    """
 
     server_version: str
     server_id: int
     server_uuid: str
     checksum: str
     gtid_mode: str
+    executed: GtidSet | None = None
+    purged: GtidSet | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class StoreFacts:
-    """Where the store ends: ``source_uuid`` of its newest timeline, and file and position, "" and 0 without one."""
+    """Where the store ends: ``source_uuid`` of its newest timeline, and file and position, "" and 0 without one.
+
+    ``overlap`` is how many bytes before ``position`` are asked for again.
+    """
 
     source_uuid: str
     file: str
     position: int
+    overlap: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Ask for ``file`` from ``position`` on. With ``whole`` the file begins with it and is stored from its head."""
+    """Ask for ``file`` from ``position`` on. With ``whole`` the file begins with it and is stored from its head.
+
+    The first ``overlap`` bytes of events are stored already: they are to be the same.
+    """
 
     file: str
     position: int
     command: Literal["COM_BINLOG_DUMP", "COM_BINLOG_DUMP_GTID"]
+    overlap: int = 0
 
     @property
     def whole(self) -> bool:
@@ -80,15 +95,16 @@ def plan_start(facts: SourceFacts, store: StoreFacts | None, *, start: str, curr
         file = {"oldest": "", "current": current}.get(start, start)
         return Start(file, FIRST_POSITION, "COM_BINLOG_DUMP")
     _same_source(facts, store)
-    if store.position < COM_BINLOG_DUMP_LIMIT:
-        return Start(store.file, store.position, "COM_BINLOG_DUMP")
+    begin = store.position - store.overlap
+    if begin < COM_BINLOG_DUMP_LIMIT:
+        return Start(store.file, begin, "COM_BINLOG_DUMP", store.overlap)
     if facts.gtid_mode != "ON":
         raise SourceRefused(
             f"{store.file} goes on behind 4 GiB, at {store.position}: a source with gtid_mode={facts.gtid_mode}"
             " cannot be asked for that position",
             hint="set gtid_mode=ON at the source, or keep max_binlog_size low enough for its transactions",
         )
-    return Start(store.file, store.position, "COM_BINLOG_DUMP_GTID")
+    return Start(store.file, begin, "COM_BINLOG_DUMP_GTID", store.overlap)
 
 
 def _same_source(facts: SourceFacts, store: StoreFacts) -> None:

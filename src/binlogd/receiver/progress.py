@@ -47,6 +47,8 @@ class Progress:
     reconnects: int = 0
     last_error: str = ""
     last_hint: str = ""
+    alarm: str = ""  # the code of the alarm that the last error is
+    missing: str = ""  # what was published and is not on disk any more
     since: float = field(default_factory=time.time)
     lost_at: float = field(default_factory=time.time)  # when the source was lost; 0 once it sent something sound
     _acks: array[float] = field(default_factory=lambda: array("d", bytes(8 * ACKS_KEPT)))
@@ -58,17 +60,21 @@ class Progress:
         self.semi_sync = True
 
     def streaming(self) -> None:
-        """The dump runs."""
+        """The dump runs, and goes on where the store ends."""
         self.state = State.STREAMING
+        self.alarm = ""
         self.since = time.time()
 
-    def failed(self, state: State, message: str, hint: str) -> None:
-        """Not streaming any more, and why."""
+    def failed(self, state: State, message: str, hint: str, *, alarm: str = "") -> None:
+        """Not streaming any more, and why. ``since`` stays what it is while that does."""
+        now = time.time()
+        if (state, message) != (self.state, self.last_error):
+            self.since = now
         self.state = state
+        self.alarm = alarm
         self.last_error = message
         self.last_hint = hint
-        self.since = time.time()
-        self.lost_at = self.lost_at or self.since
+        self.lost_at = self.lost_at or now
 
     def snapshot(self) -> dict[str, Any]:
         """The ``source`` section of the status (interface.md)."""
@@ -102,4 +108,6 @@ class Progress:
             "reconnects": self.reconnects,
             "last_error": self.last_error or None,
             "last_hint": self.last_hint or None,
+            "alarm": self.alarm or None,
+            "missing": self.missing or None,
         }

@@ -2,9 +2,9 @@
 
 What ends a connection is one of three kinds (errors.py): what may pass (``retriable``: the network, a restart of the
 source, corrupt bytes) is tried again after a pause that doubles up to BACKOFF_LONGEST, with jitter so that a
-thousand servers do not come back in step; what rules replication out until somebody acts ends the receiver; and so
-does trouble with our own store. Before every new connection the store is cut back to its last publication: the
-position that is asked for is durable, and nothing is stored twice.
+thousand servers do not come back in step; what rules replication out until somebody acts ends the receiver; and
+trouble with our own store is waited out (storekeeper.py). Before every new connection the store is cut back to its last
+publication: the position that is asked for is durable, and nothing is stored twice.
 """
 
 from __future__ import annotations
@@ -13,21 +13,35 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from binlogd.errors import BinlogdError, ConfigError, PeerError, ServerError, SourceRefused, Unreachable
+from binlogd.binlog.gtid import GtidSet
+from binlogd.errors import (
+    BinlogdError,
+    ConfigError,
+    PeerError,
+    ServerError,
+    SourceDiverged,
+    SourceRefused,
+    StoreError,
+    Unreachable,
+)
 from binlogd.logs import get_logger
+from binlogd.receiver.divergence import ER_SOURCE_FATAL_ERROR_READING_BINLOG, diverged, of_refusal
 from binlogd.receiver.inquiry import grant, quoted
 from binlogd.receiver.link import Stopped, Wake
-from binlogd.receiver.plan import StoreFacts, plan_start, timeline_name
+from binlogd.receiver.plan import SourceFacts, StoreFacts, plan_start, timeline_name
 from binlogd.receiver.progress import Progress, State
 from binlogd.receiver.session import Session, SourceOptions
+from binlogd.receiver.storekeeper import Shown, StoreKeeper
 from binlogd.receiver.stream import Stream
 from binlogd.store.disk import Disk
 from binlogd.store.layout import DataFolder, Identity, Timeline
-from binlogd.store.publication import Publication
+from binlogd.store.publication import NOTHING, Publication
 from binlogd.store.recovery import Recovered
 from binlogd.store.tail import Tail
+from binlogd.store.watch import Watch
 
 BACKOFF_SHORTEST = 0.1  # seconds: a source that restarts is back at once
+REFUSAL_SHORTEST = 1.0  # seconds before a source is asked again that refused us: somebody may just be mending it
 BACKOFF_LONGEST = 2.0  # a source that is back commits nothing before we are, up to its timeout of 10 s by default
 
 ACCESS_DENIED = 1045  # user or password; from a statement: a privilege
@@ -38,7 +52,7 @@ FATAL_CODES = frozenset({
     1130,  # host not allowed
     1142,  # command denied
     1227,  # a privilege is missing
-    1236,  # the dump is impossible: purged, beyond the end, corrupt at the source, our server_id taken
+    ER_SOURCE_FATAL_ERROR_READING_BINLOG,  # purged, beyond the end, corrupt at the source, our server_id taken
     1251,  # authentication protocol
     1820,  # password expired
     1862,
@@ -52,21 +66,26 @@ log = get_logger(__name__)
 class Backoff:
     """How long to wait before the next attempt, seconds."""
 
-    pause: float = BACKOFF_SHORTEST
+    shortest: float
+    longest: float
+    pause: float = 0.0
 
     def next(self) -> float:
         """The pause now due; the following one is twice as long."""
-        now = self.pause
-        self.pause = min(self.pause * 2, BACKOFF_LONGEST)
+        now = max(self.pause, self.shortest)
+        self.pause = min(now * 2, self.longest)
         return now * random.uniform(0.5, 1.0)  # noqa: S311 - spreads attempts; no secret
 
     def reset(self) -> None:
         """Things went well for a while."""
-        self.pause = BACKOFF_SHORTEST
+        self.pause = self.shortest
 
 
 class Receiver:
-    """Owns the store's newest timeline from ``run`` until it returns or raises."""
+    """Owns the store's newest timeline from ``run`` until it returns or raises.
+
+    ``recovered`` is what the first ``recover`` gave, or what kept it from giving it.
+    """
 
     def __init__(
         self,
@@ -75,42 +94,65 @@ class Receiver:
         folder: DataFolder,
         disk: Disk,
         identity: Identity,
-        recovered: Recovered,
+        recover: Callable[[], Recovered],
+        recovered: Recovered | StoreError,
+        watch: Watch,
         publish: Callable[[Publication], None],
         progress: Progress,
         wake: Wake,
         durable: bool = True,
         refusal_pause: float | None = None,
     ) -> None:
-        self._refusal_pause = refusal_pause  # seconds; None: a refusal ends the receiver
+        self._refusal_pause = refusal_pause  # seconds, the longest; None: a refusal ends the receiver
         self._options = options
         self._folder = folder
         self._disk = disk
         self._identity = identity
-        self._publication = recovered.publication
-        self._publish = publish
+        self._publication = NOTHING
+        self._publish = Shown(publish, progress)
         self._progress = progress
         self._wake = wake
+        self._watch = watch
         self._durable = durable
         self._tail: Tail | None = None
-        self._reached = recovered.tail is not None  # the source was reached, now or in an earlier life
-        if recovered.timeline is not None:
-            self._tail = self._make_tail(recovered.timeline, recovered)
+        self._facts: SourceFacts | None = None  # of the connection at hand, or the last
+        self._store: StoreFacts | None = None  # and what it was asked to go on with
+        self._reached = False  # the source was reached, now or in an earlier life
+        self._keeper = StoreKeeper(
+            folder=folder,
+            disk=disk,
+            watch=watch,
+            recover=recover,
+            wake=wake,
+            progress=progress,
+            shown=self._publish,
+            patience=refusal_pause,
+        )
+        self._trouble = recovered if isinstance(recovered, StoreError) else None
+        if not isinstance(recovered, StoreError):
+            self._take(recovered)
+            self._publish.newest = recovered.publication
 
     def run(self) -> None:
         """Receive until woken. Raises what people must act on: SourceRefused, StoreError, ConfigError."""
-        backoff = Backoff()
+        backoff = Backoff(BACKOFF_SHORTEST, BACKOFF_LONGEST)
+        refusals = Backoff(REFUSAL_SHORTEST, self._refusal_pause or REFUSAL_SHORTEST)
         try:
+            if self._trouble is not None:
+                self._mend(self._trouble)
             while True:
                 try:
                     self._once()
+                except StoreError as trouble:
+                    self._mend(trouble)
                 except (PeerError, SourceRefused) as trouble:
+                    if not self._progress.lost_at:  # something sound had come
+                        backoff.reset()
+                        refusals.reset()
                     lasting = self._lasting(trouble)
                     if lasting is not None:
-                        self._wait_out(lasting)
+                        self._wait_out(lasting, refusals.next())
                         continue
-                    if not self._progress.lost_at:
-                        backoff.reset()  # something sound had come
                     pause = backoff.next()
                     self._progress.failed(State.BACKOFF, trouble.message, trouble.hint)
                     self._progress.reconnects += 1
@@ -119,19 +161,34 @@ class Receiver:
         except Stopped:
             self._progress.state = State.STOPPED
         except BinlogdError as bad:
-            self._progress.failed(State.FAILED, bad.message, bad.hint)
+            self._progress.failed(State.FAILED, bad.message, bad.hint, alarm=bad.alarm)
             raise
         finally:
             if self._tail is not None:
                 self._tail.close()
 
-    def _wait_out(self, lasting: BinlogdError) -> None:
+    def _mend(self, trouble: StoreError) -> None:
+        """Let go of the store, and go on from what is really there as soon as it can be used again."""
+        failed, self._tail = self._tail, None
+        if failed is not None:
+            failed.close()
+        self._keeper.wait_out(trouble, failed, self._take)
+
+    def _take(self, recovered: Recovered) -> None:
+        self._publication = recovered.publication
+        self._reached = self._reached or recovered.tail is not None
+        if recovered.timeline is not None:
+            self._tail = self._make_tail(recovered.timeline, recovered)
+
+    def _wait_out(self, lasting: BinlogdError, pause: float) -> None:
         """Ask again later while there is a store to serve; else this is the end."""
         if self._refusal_pause is None or not self._publication_file():
             raise lasting
-        self._progress.failed(State.FAILED, lasting.message, lasting.hint)
-        log.error("source refused", error=lasting.message, hint=lasting.hint, retry_in=f"{self._refusal_pause:g}s")
-        self._wake.sleep(self._refusal_pause)
+        known = (self._progress.state, self._progress.last_error) == (State.FAILED, lasting.message)
+        self._progress.failed(State.FAILED, lasting.message, lasting.hint, alarm=lasting.alarm)
+        if not known:  # it is said once, and stands in the status as long as it lasts
+            log.error("source refused", error=lasting.message, hint=lasting.hint)
+        self._wake.sleep(pause)
 
     def _publication_file(self) -> str:
         return self._tail.publication.file if self._tail is not None else ""
@@ -139,7 +196,8 @@ class Receiver:
     def _once(self) -> None:
         """One connection, from log-in to its end."""
         options, progress = self._options, self._progress
-        progress.state = State.CONNECTING
+        if progress.state is not State.FAILED:  # that lasts until something is received
+            progress.state = State.CONNECTING
         progress.host, progress.port = options.host, options.port
         if self._tail is not None:
             self._tail.rewind()
@@ -164,7 +222,8 @@ class Receiver:
             tail = self._tail
             if tail is not None and not tail.name and tail.timeline.source_uuid != timeline_name(facts):
                 tail = self._tail = None  # nothing of that source was ever stored: it binds us to nothing
-            store = StoreFacts(tail.timeline.source_uuid, tail.name, self._publication_end(tail)) if tail else None
+            self._facts = facts
+            self._store = store = self._store_facts(tail) if tail is not None else None
             current = session.current_file() if options.start == "current" and not (tail and tail.name) else ""
             start = plan_start(facts, store, start=options.start, current=current)
             if tail is None:
@@ -174,7 +233,6 @@ class Receiver:
             sequence, received = session.dump(start)
             progress.semi_sync = session.semi_sync
             progress.tls = session.encrypted
-            progress.streaming()
             log.info(
                 "receiving",
                 source=f"{options.host}:{options.port}",
@@ -203,8 +261,9 @@ class Receiver:
             session.close()
 
     @staticmethod
-    def _publication_end(tail: Tail) -> int:
-        return tail.publication.position if tail.name else 0
+    def _store_facts(tail: Tail) -> StoreFacts:
+        end = tail.publication.position if tail.name else 0
+        return StoreFacts(tail.timeline.source_uuid, tail.name, end, tail.overlap())
 
     def _make_tail(self, timeline: Timeline, recovered: Recovered | None) -> Tail:
         return Tail(
@@ -213,10 +272,15 @@ class Receiver:
             publication=self._publication,
             contents=recovered.tail if recovered else None,
             durable=self._durable,
+            watch=self._watch,
+            received=self._progress.transactions_received,
         )
 
     def _lasting(self, trouble: PeerError | SourceRefused) -> BinlogdError | None:
         """The error to end with when ``trouble`` will not pass by itself."""
+        held = self._tail.publication.executed if self._tail is not None else GtidSet()
+        if isinstance(trouble, SourceDiverged) and self._facts is not None:
+            return diverged(trouble.message, self._facts, held)
         if not trouble.retriable:
             return trouble
         if isinstance(trouble, Unreachable):
@@ -225,21 +289,15 @@ class Receiver:
             return None
         if not isinstance(trouble, ServerError) or trouble.code not in FATAL_CODES:
             return None
+        if trouble.code == ER_SOURCE_FATAL_ERROR_READING_BINLOG and self._facts is not None and self._store is not None:
+            found = of_refusal(trouble.message, self._store, self._facts, held)
+            if found is not None:
+                return found
         message, hint = f"the source refused: {trouble.message} (error {trouble.code})", trouble.hint
         if trouble.code == ACCESS_DENIED:
             hint = hint or "check source.user and its password"
         elif trouble.code in (1227, 1142):
             hint = hint or f"run at the source: {grant(f'{self._options.user}@%')}"
-        elif "purged" in trouble.message or "Could not find first log file" in trouble.message:
-            hint = (
-                "transactions are missing between the store and what the source still has; keep this store for its"
-                " history and begin a new one in another data_dir"
-            )
-        elif "position > file size" in trouble.message or "impossible position" in trouble.message:
-            hint = (
-                "the store holds more of this file than the source: the source lost transactions in a crash or was"
-                " restored; compare the store with it before you go on"
-            )
         elif "not open" in trouble.message:
             hint = "set log_bin at the source (it is on by default since 8.0) and restart it"
         elif "same server_uuid" in trouble.message or "same server_id" in trouble.message:

@@ -12,6 +12,7 @@ from enum import Enum
 from pathlib import Path
 
 from binlogd import __version__
+from binlogd.binlog.gtid import GtidSet, GtidSyntaxError
 from binlogd.errors import ConfigError, ProtocolError, ServerError, SourceRefused
 from binlogd.receiver.link import Link, Wake
 from binlogd.receiver.plan import SourceFacts, Start, check_identity
@@ -162,12 +163,15 @@ class Session:
         version = greeting.server_version
         server_id = int(self._variable("server_id"))
         uuid = self._variable("server_uuid", default="")
+        gtid_mode = self._variable("gtid_mode", default="")
         facts = SourceFacts(
             server_version=version,
             server_id=server_id,
             server_uuid=uuid.lower(),
             checksum=self._announce_checksum(),
-            gtid_mode=self._variable("gtid_mode", default="OFF"),
+            gtid_mode=gtid_mode or "OFF",
+            executed=self._gtids("gtid_executed") if gtid_mode else None,
+            purged=self._gtids("gtid_purged") if gtid_mode else None,
         )
         check_identity(facts, server_id=self._identity.server_id, server_uuid=self._identity.server_uuid)
         if self._variable("log_bin", default="1") == "0":
@@ -265,6 +269,12 @@ class Session:
                 raise
             return default
         return value if value is not None else (default or "")
+
+    def _gtids(self, name: str) -> GtidSet:
+        try:
+            return GtidSet.parse(self._variable(name))
+        except GtidSyntaxError as bad:
+            raise ProtocolError(f"the source's {name} is no GTID set: {bad}") from bad
 
     def _announce_checksum(self) -> str:
         """Say that we understand the source's checksums; CRC32 or NONE."""

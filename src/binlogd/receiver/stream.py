@@ -6,13 +6,16 @@ with one call. As soon as the source waits for an acknowledgement, or has nothin
     write everything → fdatasync → send one ACK for the last event that asked → publish up to the last whole transaction
 
 which is the only place where an ACK comes from (rule 2 of the design). While the disk works, the next batch gathers
-in the kernel: group commit without timers.
+in the kernel: group commit without timers. Without TLS one read takes all of it; TLS hands out a record at a time, and
+mysqld ends one with each commit, so there whatever is at hand is read first, for a moment at most.
 
 *Catching up* is a stream that flows without a pause and asks for no ACK: nobody waits for the disk then, so it works
 beside us. One fdatasync runs in the background at a time; when it has ended, what it covers is published, and the
 next begins. And since the source sends in small pieces, the kernel is asked to gather many before it wakes us. The
 first pause, or the first event that asks for an ACK, settles, and ends all that. A transaction of any size passes
 through the two buffers.
+
+A dump that goes on begins with an *overlap* of what is stored, which is compared and not written (overlap.py).
 """
 
 from __future__ import annotations
@@ -24,10 +27,12 @@ from binlogd.binlog.crc import crc32
 from binlogd.binlog.events import FormatDescription, Rotate
 from binlogd.binlog.framing import Intake, Stop
 from binlogd.binlog.header import EventType
+from binlogd.binlog.walk import Walk
 from binlogd.errors import EventError, PeerError, ProtocolError
 from binlogd.receiver.link import Link, Stopped
+from binlogd.receiver.overlap import Overlap
 from binlogd.receiver.plan import Start
-from binlogd.receiver.progress import Progress
+from binlogd.receiver.progress import Progress, State
 from binlogd.store.layout import is_binlog_name
 from binlogd.store.publication import Publication
 from binlogd.store.tail import Tail
@@ -40,6 +45,7 @@ WRITE_AT = 1024 * 1024  # write when this much is gathered: large enough that th
 FLOWING = 1024 * 1024  # bytes without a pause or a wish for an ACK that make it catching up
 GATHER = 256 * 1024  # bytes that the kernel gathers meanwhile before it wakes us: 16 of mysqld's pieces
 PAUSE = 0.001  # seconds without that much: the source is not ahead of us any more
+DRAIN = 0.001  # seconds that an ACK may wait for what else is at hand in TLS records: what a sync costs
 SYNC_AT = 8 * 1024 * 1024  # unsynced bytes that the next background sync begins at …
 SYNC_AFTER = 0.01  # … or seconds since the last began: the age that a publication may have
 UNSYNCED_MOST = 64 * 1024 * 1024  # bytes at which the disk is waited for after all: what a crash would cost to fetch
@@ -72,6 +78,7 @@ class Stream:
         self._intake = Intake(semi_sync=semi_sync, sequence=sequence)
         self._checksum = announced  # of the next fake ROTATE
         self._preamble = not start.whole  # the first FORMAT_DESCRIPTION is a repetition, not to be stored
+        self._overlap = Overlap(tail, start, framing=4 + (3 if semi_sync else 1))
         self._next_name = ""
         self._buffer = bytearray(max(BUFFER, len(received)))
         self._buffer[: len(received)] = received
@@ -81,7 +88,8 @@ class Stream:
         self._covered = 0  # bytes that the one under way covers
         self._sync_began = 0.0
         self._flowed = 0  # bytes since the source paused, or asked for an ACK
-        self._arrived = time.monotonic()
+        self._arrived = time.monotonic()  # the latest bytes …
+        self._owed_since = self._arrived  # … and those that the ACK now owed was first asked for with
 
     def run(self) -> None:
         """Receive until the connection ends, which raises; whatever is whole and sound is kept first."""
@@ -97,21 +105,27 @@ class Stream:
         view = memoryview(self._buffer)
         self._scan()
         while True:
+            link.check_stop()  # a source that sends as fast as we take it makes us wait nowhere
             size = link.receive_into(view[self._filled :])
             if size is None:
-                self._pause()
+                if intake.ack_owed:
+                    self._settle()
+                else:
+                    self._pause()
                 continue
             self._arrived = time.monotonic()
+            if not intake.ack_owed:
+                self._owed_since = self._arrived
             self._progress.bytes_received += size
             self._filled += size
             self._flowed += size
             self._scan()
             if intake.ack_owed:
-                self._settle()
+                if not (link.layered and self._flowed < WRITE_AT and self._arrived - self._owed_since < DRAIN):
+                    self._settle()
                 continue
             if intake.filled >= WRITE_AT:
                 self._write()
-                link.check_stop()  # while the source sends as fast as we take it, nothing ever waits
             if self._flowed >= FLOWING:
                 self._sync_beside()
 
@@ -149,10 +163,17 @@ class Stream:
         while True:
             if intake.filled and intake.filled + self._filled - at > len(self._out):
                 self._write()
-            stop = intake.scan(self._buffer, at, self._filled, self._out)
+            end = self._filled
+            if self._overlap.left:
+                end = self._overlap.scan_end(self._buffer, at, end, intake.walk)
+            stop = intake.scan(self._buffer, at, end, self._out)
             at = intake.consumed
+            if self._overlap.left:
+                self._write()
             if stop is Stop.MORE:
-                break
+                if end == self._filled:
+                    break
+                continue
             if stop is Stop.CONTROL:
                 self._control(intake.event)
                 continue
@@ -172,6 +193,7 @@ class Stream:
         elif kind == EventType.FORMAT_DESCRIPTION:
             self._format(event)
         elif kind in (EventType.HEARTBEAT, EventType.HEARTBEAT_V2):
+            self._overlap.check_ended()  # one that has more of it does not say that it waits
             self._progress.lost_at = 0.0  # a source that is there and well
         # Other artificial events (MariaDB's GTID_LIST) say nothing that is stored.
 
@@ -187,6 +209,8 @@ class Stream:
             raise ProtocolError(f"the source names a binary log {name!r}, which no server does")
         if self._preamble and name != self._tail.name:
             raise ProtocolError(f"asked for {self._tail.name}, the source sends {name}")
+        if not self._preamble:
+            self._overlap.check_ended()
         self._next_name = name
         self._intake.walk = None  # no event belongs anywhere until the FORMAT_DESCRIPTION has come
 
@@ -195,23 +219,40 @@ class Stream:
         described = FormatDescription.decode(event)
         self._checksum = described.algorithm.length
         if self._preamble:
-            self._intake.walk = self._tail.resume(event)
+            walk = self._tail.resume(event)
+            if self._overlap.left:
+                self._intake.walk = self._overlap.walk(self._checksum)
+            else:
+                self._go_on(walk)
             self._preamble = False
             self._next_name = ""
             return
         if not self._next_name:
             raise ProtocolError("a FORMAT_DESCRIPTION came without the ROTATE that names its file")
         self._settle()
-        self._intake.walk = self._tail.start(self._next_name, event, described)
+        self._go_on(self._tail.start(self._next_name, event, described))
         self._next_name = ""
         self._settle(force=True)
 
+    def _go_on(self, walk: Walk) -> None:
+        """What comes now belongs into the newest file."""
+        self._intake.walk = walk
+        if self._progress.state is not State.STREAMING:
+            self._progress.streaming()
+
     def _write(self) -> None:
         intake = self._intake
-        if intake.filled:
-            self._tail.append(self._out[: intake.filled])
-            self._unsynced += intake.filled
-            intake.filled = 0
+        if not intake.filled:
+            return
+        data = self._out[: intake.filled]
+        intake.filled = 0
+        if self._overlap.left:
+            self._overlap.compare(data)
+            if not self._overlap.left and self._tail.walk is not None:
+                self._go_on(self._tail.walk)
+            return
+        self._tail.append(data)
+        self._unsynced += len(data)
 
     def _settle(self, *, force: bool = False) -> None:
         """Durable, then acknowledged, then visible: the one place for it."""
@@ -230,9 +271,10 @@ class Stream:
             return
         if intake.ack_owed:
             intake.ack_owed = False
-            packet, _ = encode_packets(encode_ack(tail.name, walk.position), 0)
+            position = self._overlap.position if self._overlap.left else walk.position
+            packet, _ = encode_packets(encode_ack(tail.name, position), 0)
             self._link.send(packet)
-            progress.acknowledged(time.monotonic() - self._arrived)
+            progress.acknowledged(time.monotonic() - self._owed_since)
         self._show(tail.advance())
 
     def _show(self, publication: Publication | None) -> None:

@@ -117,9 +117,9 @@ class Catalog:
 
     def update(self, publication: Publication) -> None:
         """The receiver published more."""
-        if not publication.file:
-            return
         newest = self.logs[-1] if self.logs else None
+        if not publication.file or (newest is not None and _is_before(publication, newest)):
+            return
         if newest is None or (newest.timeline, newest.name) != (publication.timeline, publication.file):
             if not self._go_on_to(publication):
                 self._list_up_to(publication)
@@ -140,7 +140,7 @@ class Catalog:
         folder = self._timelines[newest.timeline].path
         try:
             sizes = [(folder / name).stat().st_size for name in names]
-        except FileNotFoundError:
+        except OSError:
             return False
         sizes[-1] = publication.position
         for size in sizes[:-1]:
@@ -201,7 +201,7 @@ class Catalog:
             missing = (read_previous(path, more.position) or GtidSet()) - executed
             executed, purged = executed | missing, purged | missing
         self.logs[-1] = StoredLog(newest.timeline, newest.name, more.position)
-        executed = executed.add_runs(more.gtids)
+        executed |= more.gtids
         self._announce(replace(old, position=more.position, executed=executed, purged=purged))
 
     def _has_more_files(self) -> bool:
@@ -212,8 +212,9 @@ class Catalog:
         newest = self.logs[-1] if self.logs else None
         if newest is None or timelines[-1].number != newest.timeline:
             return bool(timelines[-1].binlogs()) or (newest is None and any(each.binlogs() for each in timelines))
-        following = f"{binlog_base(newest.name)}.{binlog_number(newest.name) + 1:06d}"
-        return (timelines[-1].path / following).exists()
+        following = timelines[-1].path / f"{binlog_base(newest.name)}.{binlog_number(newest.name) + 1:06d}"
+        with explained("read", following):
+            return following.exists()
 
     def _take(self, found: _Found) -> None:
         self._replace(found.timelines, found.logs)
@@ -250,6 +251,17 @@ class Catalog:
                 raise StoreDamaged(f"{path}: {bad.message}") from bad
             finally:
                 os.close(descriptor)
+
+
+def _is_before(publication: Publication, newest: StoredLog) -> bool:
+    """Whether a publication tells less than is shown.
+
+    A receiver that has just begun may: what this process read from disk meanwhile, and synced itself, a sync of the
+    receiver's may not cover yet. It will, for nothing that is shown is ever cut off: recovery keeps every whole
+    transaction that it finds, and a reconnect those that were walked, and that was all that could be read.
+    """
+    said = publication.timeline, binlog_number(publication.file), publication.position
+    return said < (newest.timeline, binlog_number(newest.name), newest.size)
 
 
 def _size(path: Path) -> int:

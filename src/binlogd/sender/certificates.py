@@ -2,6 +2,8 @@
 
 server-cert.pem, server-key.pem   for TLS: self-signed, which encrypts and proves nothing
 private_key.pem                   RSA, with which caching_sha2_password protects a password without TLS
+
+What cannot be kept, because the disk is full, serves all the same, until the next start.
 """
 
 from __future__ import annotations
@@ -18,8 +20,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from binlogd.errors import ConfigError
+from binlogd.logs import get_logger
 from binlogd.store.disk import Disk, explained
 from binlogd.wire.rsa import RsaKey
+
+log = get_logger(__name__)
 
 VALID = datetime.timedelta(days=3650)  # as long as mysqld's own
 
@@ -31,8 +36,10 @@ def rsa_key(folder: Path, disk: Disk) -> RsaKey:
         if path.exists():
             return RsaKey.from_pem(path.read_bytes())
     key = RsaKey.generate()
-    with explained("write", path):
+    try:
         disk.replace(path, key.to_pem())
+    except OSError as bad:
+        _not_kept(bad)
     return key
 
 
@@ -41,7 +48,11 @@ def tls_context(folder: Path, disk: Disk, *, certificate: Path | None, key: Path
     if certificate is None or key is None:
         certificate, key = folder / "server-cert.pem", folder / "server-key.pem"
         if not (certificate.exists() and key.exists()):
-            _make(certificate, key, disk)
+            return _made(certificate, key, disk)
+    return _context(certificate, key)
+
+
+def _context(certificate: Path, key: Path) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
@@ -54,7 +65,31 @@ def tls_context(folder: Path, disk: Disk, *, certificate: Path | None, key: Path
     return context
 
 
-def _make(certificate: Path, key: Path, disk: Disk) -> None:
+def _made(certificate: Path, key: Path, disk: Disk) -> ssl.SSLContext:
+    """With a new pair, kept if that can be."""
+    signed, pem = _make()
+    try:
+        os.makedirs(certificate.parent, mode=0o700, exist_ok=True)
+        disk.replace(key, pem)
+        disk.replace(certificate, signed)
+    except OSError as bad:
+        _not_kept(bad)
+        descriptor = os.memfd_create("binlogd")  # OpenSSL takes files only
+        try:
+            os.write(descriptor, pem + signed)
+            own = Path(f"/proc/self/fd/{descriptor}")
+            return _context(own, own)
+        finally:
+            os.close(descriptor)
+    return _context(certificate, key)
+
+
+def _not_kept(bad: OSError) -> None:
+    log.warning("a key of the listener cannot be kept, and another is made at the next start", error=str(bad))
+
+
+def _make() -> tuple[bytes, bytes]:
+    """A certificate and its key, as PEM."""
     private = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"binlogd on {socket.gethostname()}"[:64])])
     now = datetime.datetime.now(datetime.UTC)
@@ -72,7 +107,4 @@ def _make(certificate: Path, key: Path, disk: Disk) -> None:
     pem = private.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    with explained("write", certificate.parent):
-        os.makedirs(certificate.parent, mode=0o700, exist_ok=True)
-        disk.replace(key, pem)
-        disk.replace(certificate, signed.public_bytes(serialization.Encoding.PEM))
+    return signed.public_bytes(serialization.Encoding.PEM), pem

@@ -116,6 +116,9 @@ class Channel:
                 if not encrypted:
                     raise ConnectionResetError("closed during the TLS handshake") from None
                 self._incoming.write(encrypted)
+            except ssl.SSLError:
+                self._push_encrypted()  # the alert, by which the client knows what it did wrong
+                raise
             else:
                 break
         await self._flush()

@@ -5,9 +5,10 @@ its events; by GTID, without the transactions the replica has, and a heartbeat t
 the next event and at the end of the newest file. At the live tail the dump is served together with all others that are
 there (live.py); a heartbeat goes out whenever nothing else did for the replica's period.
 
-A dump reads files below the published position only. What it holds is at most one block's packets, whatever the
-transactions. While the client keeps up, block after block goes out without a task switch, until the dump's turn is
-over.
+A dump reads files below the published position only. What may have to wait for the disk (a file's head, its marks, a
+block that is not in the page cache) is read by a thread, so that no dump makes the others wait. What it holds is at
+most one block's packets, whatever the transactions. While the client keeps up, block after block goes out without a
+task switch, until the dump's turn is over.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import asyncio
 import os
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from binlogd.binlog.events import (
     fake_rotate,
@@ -26,20 +28,22 @@ from binlogd.binlog.events import (
 )
 from binlogd.binlog.framing import Outlet
 from binlogd.binlog.gtid import GtidSet
+from binlogd.binlog.gtid_events import GtidEvent
 from binlogd.binlog.header import ChecksumAlgorithm
-from binlogd.errors import EventError, StoreError
+from binlogd.errors import EventError, Refusal, StoreError, StoreUnreadable
 from binlogd.logs import get_logger
 from binlogd.sender.blocks import BLOCK, fetch
 from binlogd.sender.catalog import Catalog
 from binlogd.sender.channel import Channel
 from binlogd.sender.live import LiveTail
 from binlogd.sender.plan import FIRST_POSITION, refuse, start_by_gtid, start_by_position
-from binlogd.store.disk import explained
+from binlogd.store.disk import STORE_MISSING, explained
 from binlogd.store.reader import Head, read_head
 from binlogd.store.seek import begins_event, leap, read_gtid
 
 SEND_TIMEOUT = 60.0  # seconds a client may take to take a block, as MySQL's net_write_timeout
 V1_HEARTBEAT_LIMIT = 2**32  # its position stands in the header's four bytes
+TRY_AGAIN = 1105  # ER_UNKNOWN_ERROR: a replica connects again, where ERR 1236 would stop it for good
 LONGEST_PREVIOUS = 8 * 1024 * 1024  # bytes of PREVIOUS_GTIDS sent in one piece, half a packet: 500,000 intervals
 
 log = get_logger(__name__)
@@ -130,7 +134,10 @@ class Dump:
                 position = FIRST_POSITION
         except (EventError, StoreError) as bad:
             log.error("a stored file cannot be served", file=self._name, error=bad.message, hint=bad.hint)
-            raise refuse(f"{self._name}: {bad.message}".removeprefix(": ")) from bad
+            text = f"{self._name}: {bad.message}".removeprefix(": ")
+            if isinstance(bad, StoreUnreadable) and bad.alarm != STORE_MISSING:
+                raise Refusal(TRY_AGAIN, "HY000", text) from bad
+            raise refuse(text) from bad
         finally:
             self._close()
 
@@ -147,24 +154,24 @@ class Dump:
         stored = self._catalog.logs[self._index]
         self._close()
         self._name = stored.name
-        with explained("read", self._catalog.path(self._index)):
-            self._descriptor = os.open(self._catalog.path(self._index), os.O_RDONLY | os.O_CLOEXEC)
-            head = read_head(self._descriptor, stored.size)
+        path = self._catalog.path(self._index)
+        head, first = await asyncio.to_thread(_look_at, path, stored.size)
+        with explained("read", path):
+            self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # has been looked up: nothing is waited for
         if head is None:
             raise EventError("the file has no FORMAT_DESCRIPTION")
         if head.algorithm is ChecksumAlgorithm.CRC32 and self._request.checksum is None:
             raise refuse("Replica can not handle replication events with the checksum that source is configured to log")
-        if position > FIRST_POSITION:
-            path = self._catalog.path(self._index)
-            if not await asyncio.to_thread(begins_event, path, head, position, stored.size):
-                place = f"'{self._name}' at {position}"
-                raise refuse(
-                    f"bogus data in log event; the first event {place}, the last event read from {place},"
-                    f" the last byte read from {place}."
-                )
+        if position > FIRST_POSITION and not await asyncio.to_thread(begins_event, path, head, position, stored.size):
+            place = f"'{self._name}' at {position}"
+            raise refuse(
+                f"bogus data in log event; the first event {place}, the last event read from {place},"
+                f" the last byte read from {place}."
+            )
         described = head.format
-        has_first = self._has_first(head, stored.size)
-        if self._request.has is None:
+        has = self._request.has
+        has_first = has is not None and first is not None and has.contains(first.sid, first.tag, first.gno)
+        if has is None:
             if position > FIRST_POSITION:
                 described = for_position_start(head.format)
         elif self._clears_created is None:
@@ -186,15 +193,23 @@ class Dump:
         length = head.events - outlet.position
         if has is None or length > LONGEST_PREVIOUS:
             return
-        catalog, path = self._catalog, self._catalog.path(self._index)
-        marks, checksum_length = catalog.marks(self._index), head.algorithm.length
-        offset = await asyncio.to_thread(
-            leap, path, marks, events=head.events, end=size, has=has, checksum_length=checksum_length
-        )
+        catalog, index = self._catalog, self._index
+
+        def leapt() -> int | None:
+            return leap(
+                catalog.path(index),
+                catalog.marks(index),
+                events=head.events,
+                end=size,
+                has=has,
+                checksum_length=head.algorithm.length,
+            )
+
+        offset = await asyncio.to_thread(leapt)
         if offset is None:
             return
-        with explained("read", path):
-            previous = os.pread(self._descriptor, length, outlet.position)
+        with explained("read", catalog.path(index)):
+            previous = os.pread(self._descriptor, length, outlet.position)  # which the head was read with just now
         if previous:
             await self._send(outlet.packet(previous))
         outlet.position = outlet.skipped_to = offset
@@ -232,7 +247,10 @@ class Dump:
         try:
             if not blocks.read_cached(self._descriptor, size, outlet.position):
                 await asyncio.to_thread(fetch, self._descriptor, outlet.position)
-                size = blocks.read(self._descriptor, size, outlet.position)
+                found = blocks.read(self._descriptor, size, outlet.position)
+                if found < size and self._reopened():
+                    found = blocks.read(self._descriptor, size, outlet.position)
+                size = found
         except OSError:
             with explained("read", self._catalog.path(self._index)):
                 raise
@@ -323,13 +341,28 @@ class Dump:
         self.sent_bytes += size
         self._sent_at = now
 
-    def _has_first(self, head: Head, size: int) -> bool:
-        """Whether the client has the first transaction of the file (then its temporary tables are to stay)."""
-        has = self._request.has
-        event = read_gtid(self._descriptor, head.events, size, head.algorithm.length) if has is not None else None
-        return has is not None and event is not None and has.contains(event.sid, event.tag, event.gno)
+    def _reopened(self) -> bool:
+        """Whether another file is under the name now: what somebody removed was fetched again from the source."""
+        path = self._catalog.path(self._index)
+        if os.path.samestat(os.stat(path), os.fstat(self._descriptor)):
+            return False
+        old, self._descriptor = self._descriptor, os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        os.close(old)
+        return True
 
     def _close(self) -> None:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+def _look_at(path: Path, size: int) -> tuple[Head | None, GtidEvent | None]:
+    """The head of a file of which ``size`` bytes count, and its first transaction's GTID. May wait for the disk."""
+    with explained("read", path):
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            head = read_head(descriptor, size)
+            first = read_gtid(descriptor, head.events, size, head.algorithm.length) if head is not None else None
+        finally:
+            os.close(descriptor)
+    return head, first

@@ -22,6 +22,7 @@ from binlogd.wire.server import turn_away
 
 BACKLOG = 1024  # connections the kernel holds while we are busy: every replica of a large site at once
 ACCEPT_PAUSE = 0.1  # seconds to wait when out of file descriptors: some connection will end
+ACCEPT_HINT = "who is there is served on; raise the limit of open files (LimitNOFILE= of the service, ulimit -n)"
 RECEIVER_PAUSE = 0.2  # seconds between looks for a receiver
 
 log = get_logger(__name__)
@@ -81,6 +82,7 @@ class Listener:
     async def _keep_following(self, followed: asyncio.Event) -> None:
         """What the receiver publishes; as long as there is none, what is on disk."""
         catalog = self._service.catalog
+        said = ""
         while True:
             try:
                 async for publication in self._follow():
@@ -88,23 +90,32 @@ class Listener:
                     followed.set()
                 # No receiver, or none any more: what it made durable without telling us counts as well.
                 await catalog.read_on()
+                said = ""
             except StoreError as bad:
                 if not followed.is_set():
                     raise
-                log.error("cannot follow the store; what was read before is served", error=str(bad))
+                if bad.message != said:
+                    log.error("cannot follow the store; what was read before is served", error=str(bad))
+                said = bad.message
             followed.set()
             await asyncio.sleep(RECEIVER_PAUSE)
 
     async def _accept(self) -> None:
         loop = asyncio.get_running_loop()
         service = self._service
+        said = False
         while True:
             try:
                 accepted, address = await loop.sock_accept(self._listening)
             except OSError as bad:
-                log.warning("cannot accept a connection", error=bad.strerror)
+                if not said:  # and not ten times a second until it is over
+                    log.error("cannot accept connections", error=bad.strerror, hint=ACCEPT_HINT)
+                said = True
                 await asyncio.sleep(ACCEPT_PAUSE)
                 continue
+            if said:
+                log.info("accepting connections again")
+            said = False
             if len(service.connections) >= service.max_connections:
                 with suppress(OSError):
                     accepted.send(turn_away(1040, "Too many connections"))

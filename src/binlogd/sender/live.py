@@ -26,12 +26,13 @@ import os
 import time
 from typing import Protocol
 
-from binlogd.sender.blocks import Blocks
+from binlogd.sender.blocks import BLOCK, Blocks
 from binlogd.sender.catalog import Catalog
 from binlogd.store.disk import explained
 from binlogd.store.publication import Publication
 
-SHARED = 64 * 1024  # bytes of a delivery at most: more is history, which each member sends in turns of its own
+SHARED = BLOCK  # bytes of a delivery at most: what the longest rest adds up to at 12 MB/s; more is history, which each
+# member sends in turns of its own, with no rest between them
 REST = 3  # × the time of a delivery
 LONGEST_REST = 0.02  # seconds: a fifth of what a replica may be behind
 GRAIN = 0.001  # seconds, the resolution of the event loop's timers
@@ -79,6 +80,7 @@ class LiveTail:
         self._position = 0
         self._descriptor = -1
         self._task: asyncio.Task[None] | None = None
+        self._pace = Pace()  # of all deliveries: a rest that is due outlives who was served before it
 
     @property
     def size(self) -> int:
@@ -132,8 +134,7 @@ class LiveTail:
 
     async def _follow(self, seen: Publication) -> None:
         """Deliver whenever there is a newer publication than the one at whose end the first member stands."""
-        catalog = self._catalog
-        pace = Pace()
+        catalog, pace = self._catalog, self._pace
         try:
             while True:
                 await catalog.wait(seen, None)

@@ -9,10 +9,13 @@ come before or after its data; a new name may be lost with its folder). The rule
 * a failed ``sync`` is never tried again as if it could still succeed: the kernel may have dropped the dirty pages,
   and holds as clean what the disk does not have. So what is in memory of the file is let go, and whoever reads it next,
   in this process or another, reads what the disk has.
+* what is written goes to a file's end, wherever that is (O_APPEND): a file that somebody cut short gets no hole.
 """
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -33,12 +36,39 @@ def explained(doing: str, path: Path) -> Iterator[None]:
         raise unusable(doing, path, bad) from bad
 
 
+DISK_FULL = "disk_full"  # the alarm that ends when there is room again
+STORE_MISSING = "store_missing"  # the alarm that a file or folder is gone
+
+_ROOM = "make room on that disk, or enlarge it; binlogd goes on by itself then (never remove its files by hand)"
+_FILES = "raise the limit of open files (LimitNOFILE= of the service, ulimit -n), or close what holds so many"
+_GONE = "check the path: put back what was moved or removed, or mount its disk again"
+
+_TROUBLES = {
+    errno.ENOSPC: (DISK_FULL, _ROOM),
+    errno.EDQUOT: (DISK_FULL, "raise the quota, or make room within it; binlogd goes on by itself then"),
+    errno.EFBIG: ("file_too_large", "raise the limit of a file's size (LimitFSIZE= of the service, ulimit -f)"),
+    errno.EROFS: (
+        "disk_read_only",
+        "a disk that failed is often made read-only: look at the kernel's log (dmesg), then mount it for writing again",
+    ),
+    errno.EIO: (
+        "disk_error",
+        "the disk or the way to it fails: look at the kernel's log (dmesg) and at the disk's health",
+    ),
+    errno.EMFILE: ("too_many_files", _FILES),
+    errno.ENFILE: ("too_many_files", _FILES),
+    errno.ENOENT: (STORE_MISSING, _GONE),
+    errno.ESTALE: (STORE_MISSING, _GONE),
+}
+"""By what the operating system said: the alarm's code, and what to do."""
+
+_OTHERWISE = ("store_unusable", "check the path, its owner and permissions, and the disk's space and health")
+
+
 def unusable(doing: str, path: Path, bad: OSError) -> StoreUnreadable:
     """The store's own error for what the operating system said."""
-    return StoreUnreadable(
-        f"cannot {doing} {path}: {bad.strerror}",
-        hint="check the path, its owner and permissions, and the disk's space and health",
-    )
+    alarm, hint = _TROUBLES.get(bad.errno or 0, _OTHERWISE)
+    return StoreUnreadable(f"cannot {doing} {path}: {bad.strerror}", hint=hint, alarm=alarm)
 
 
 class Disk:
@@ -46,13 +76,11 @@ class Disk:
 
     def create(self, path: Path) -> int:
         """A new, empty file for writing; the descriptor. An existing one is emptied."""
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE)
+        return os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE)
 
     def open_append(self, path: Path) -> int:
         """An existing file for writing at its end; the descriptor."""
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        os.lseek(descriptor, 0, os.SEEK_END)
-        return descriptor
+        return os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
 
     def write(self, descriptor: int, data: bytes | memoryview) -> None:
         """Append all of ``data``."""
@@ -62,6 +90,8 @@ class Disk:
 
     def overwrite(self, descriptor: int, data: bytes) -> None:
         """Put ``data`` in the place of what the file begins with: in one step, within its first sector."""
+        flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
+        fcntl.fcntl(descriptor, fcntl.F_SETFL, flags & ~os.O_APPEND)  # with it Linux would put them at the end
         os.pwrite(descriptor, data, 0)
 
     def sync(self, descriptor: int) -> None:
@@ -75,7 +105,15 @@ class Disk:
     def truncate(self, descriptor: int, size: int) -> None:
         """Cut the file to ``size`` and go on writing there."""
         os.ftruncate(descriptor, size)
-        os.lseek(descriptor, size, os.SEEK_SET)
+
+    def reserve(self, descriptor: int, size: int) -> None:
+        """Have room for ``size`` bytes of a file set aside, or fail as a write of them would."""
+        os.posix_fallocate(descriptor, 0, size)
+
+    def space(self, path: Path) -> tuple[int, int]:
+        """Of the file system that ``path`` lies on: bytes that are free for us, and its size."""
+        found = os.statvfs(path)
+        return found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
 
     def close(self, descriptor: int) -> None:
         """Close; says nothing about durability."""

@@ -111,11 +111,11 @@ class DataFolder:
 
     def timelines(self) -> list[Timeline]:
         """The timelines, oldest first."""
-        if not self.binlogs.is_dir():
-            with explained("read", self.binlogs):
+        with explained("read", self.binlogs):
+            if not self.binlogs.is_dir():
                 if self.path.exists():
                     os.listdir(self.path)
-            return []
+                return []
         with explained("list", self.binlogs):
             names = os.listdir(self.binlogs)
         found = []

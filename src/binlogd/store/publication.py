@@ -7,10 +7,19 @@ timelines, are finished.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from binlogd.binlog.gtid import GtidSet
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """From one set to another: ``after`` is ``before`` and ``added``. Whoever made it so knows without comparing."""
+
+    before: GtidSet
+    added: GtidSet
+    after: GtidSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +27,8 @@ class Publication:
     """``timeline`` is its number, 0 while the store is empty; ``file`` is then "" and ``position`` 0.
 
     ``executed`` holds every GTID that is published or was purged, ``purged`` those of them that are not in the
-    store's files; ``server_version`` is the source's, as its newest file says.
+    store's files; ``server_version`` is the source's, as its newest file says. ``step`` leads to ``executed`` from that
+    of the publication before, when that is known.
     """
 
     timeline: int
@@ -27,25 +37,36 @@ class Publication:
     executed: GtidSet
     purged: GtidSet
     server_version: str
+    step: Step | None = field(default=None, compare=False, repr=False)
+    _texts: list[str] = field(default_factory=list, init=False, compare=False, repr=False)  # of both sets, once asked
 
     def encode(self) -> dict[str, Any]:
-        """For JSON."""
+        """For JSON. What takes long, and whoever asks for a status asks for it, is done once."""
+        if not self._texts:
+            self._texts[:] = self.executed.compact(), self.purged.compact()  # at once: two threads may ask
+        executed, purged = self._texts
         return {
             "timeline": self.timeline,
             "file": self.file,
             "position": self.position,
-            "executed": self.executed.compact(),
-            "purged": self.purged.compact(),
+            "executed": executed,
+            "purged": purged,
             "server_version": self.server_version,
         }
 
     def encode_since(self, known: Publication) -> dict[str, Any]:
-        """For JSON, to one who knows an earlier one: what is new, however large the sets are."""
-        if (self.timeline, self.server_version) != (known.timeline, known.server_version) or (
-            self.purged != known.purged or not known.executed <= self.executed
-        ):
+        """For JSON, to one who knows an earlier one: what is new, however large the sets are.
+
+        To one who knows the one before in time that does not depend on how large they are, either.
+        """
+        same = (self.timeline, self.server_version, self.purged) == (known.timeline, known.server_version, known.purged)
+        step = self.step
+        if same and step is not None and step.before is known.executed and step.after is self.executed:
+            added = step.added
+        elif same and known.executed <= self.executed:
+            added = self.executed - known.executed
+        else:
             return self.encode()
-        added = self.executed - known.executed
         return {"file": self.file, "position": self.position, "added": added.compact()}
 
     @classmethod

@@ -36,7 +36,7 @@ from binlogd.store.synced import synced_part, synced_path
 FIRST_EVENT = len(BINLOG_MAGIC)  # its offset
 UNFINISHED = "an unfinished transaction"
 BLOCK = 1024 * 1024  # bytes read at a time: large enough for the disk, small enough for memory
-MANY_RUNS = 1_000  # GTID runs held at most before they are made one set: 200 KiB
+MANY_RUNS = 1_000  # GTID runs held before they are made one set: 200 KiB
 
 Progress = Callable[[int, int], None]  # (bytes done, bytes in all)
 
@@ -145,14 +145,48 @@ def read_head(descriptor: int, end: int) -> Head | None:
     return Head(event, described.server_version, algorithm, previous, events)
 
 
-def walk_file(descriptor: int, walk: Walk, end: int, progress: Progress | None = None) -> None:
+class Gathered:
+    """A set that runs are put into as a walk finds them, however many there are.
+
+    Transactions that committed out of order are a run each, of 200 bytes; a set of millions may be one interval. Few
+    runs are held at a time, and no more than the set has intervals, so that putting them in costs no more than sorting.
+    """
+
+    def __init__(self) -> None:
+        self._set = GtidSet()
+        self._runs: list[GtidRun] = []
+        self._most = MANY_RUNS
+
+    def take(self, walk: Walk) -> None:
+        """What it has found since it was last asked."""
+        self._runs += walk.take_gtids()
+        if len(self._runs) > self._most:
+            self._most = max(MANY_RUNS, sum(1 for _ in self.set().runs()))
+
+    def set(self) -> GtidSet:
+        """All of it."""
+        self._set = self._set.add_runs(self._runs)
+        self._runs = []
+        return self._set
+
+
+def walk_file(
+    descriptor: int, walk: Walk, end: int, progress: Progress | None = None, gathered: Gathered | None = None
+) -> None:
     """Walk the file from ``walk.position`` to ``end``; stops before an event that does not end there.
 
-    Raises EventError at the first bad event, with ``walk`` standing before it.
+    Raises EventError at the first bad event, with ``walk`` standing before it. GTIDs are ``gathered``, or stay with
+    the walk.
     """
-    for offset in walk_blocks(descriptor, walk, end):
-        if progress is not None:
-            progress(offset, end)
+    try:
+        for offset in walk_blocks(descriptor, walk, end):
+            if gathered is not None:
+                gathered.take(walk)
+            if progress is not None:
+                progress(offset, end)
+    finally:
+        if gathered is not None:
+            gathered.take(walk)
 
 
 def walk_blocks(descriptor: int, walk: Walk, end: int) -> Iterator[int]:
@@ -184,16 +218,16 @@ def read_contents(path: Path, end: int | None = None, progress: Progress | None 
             if head is None:
                 return None
             walk = Walk(position=FIRST_EVENT, checksum=head.algorithm.length)
-            torn = ""
+            torn, gathered = "", Gathered()
             try:
-                walk_file(descriptor, walk, counted, progress)
+                walk_file(descriptor, walk, counted, progress, gathered)
             except EventError as bad:
                 torn = bad.message
             if not torn and walk.transaction_end < size:
                 torn = UNFINISHED
         finally:
             os.close(descriptor)
-    return Contents(head, walk, GtidSet().add_runs(walk.take_gtids()), size, torn)
+    return Contents(head, walk, gathered.set(), size, torn)
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,7 +372,7 @@ class Further:
     """What stands in the newest file behind a known position: whole transactions up to ``position``, durable."""
 
     position: int
-    gtids: list[GtidRun]
+    gtids: GtidSet
 
 
 def read_further(path: Path, position: int) -> Further | None:
@@ -347,18 +381,24 @@ def read_further(path: Path, position: int) -> Further | None:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             size = synced_part(path, os.fstat(descriptor).st_size)
-            head = read_head(descriptor, size)
+            try:
+                head = read_head(descriptor, size)
+            except EventError as bad:
+                raise StoreDamaged(
+                    f"{path}: {bad.message}", hint="fetch it again from the source, or restore it"
+                ) from bad
             if head is None:
                 return None
             walk = Walk(position=position, checksum=head.algorithm.length)
+            gathered = Gathered()
             with suppress(EventError):  # a torn tail: what is before it counts
-                walk_file(descriptor, walk, size)
+                walk_file(descriptor, walk, size, gathered=gathered)
             if walk.transaction_end == position:
                 return None
         finally:
             os.close(descriptor)
     sync_file(path)
-    return Further(walk.transaction_end, walk.take_gtids())
+    return Further(walk.transaction_end, gathered.set())
 
 
 def sync_file(path: Path) -> None:

@@ -10,6 +10,7 @@ made again.
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,10 +88,9 @@ def _recover_tail(timeline: Timeline, name: str, disk: Disk, progress: Progress 
         )
     if contents.unsound:
         _rescue(path, end, contents, disk)
-    writer = Writer(disk, timeline)
-    writer.open(name, end)
-    writer.cut(end)
-    writer.close()
+    with closing(Writer(disk, timeline)) as writer:
+        writer.open(name, end)
+        writer.cut(end)
     return contents, contents.size - end, contents.torn
 
 
@@ -133,9 +133,13 @@ def _finished(timeline: Timeline, name: str, disk: Disk, progress: Progress | No
         size = path.stat().st_size
     summary = read_summary(path, size)
     if summary is None:
-        contents = read_contents(path, progress=progress)
-        if contents is None or contents.damaged:
+        try:
+            contents = read_contents(path, progress=progress)
+        except EventError as bad:
+            contents, torn = None, bad.message
+        else:
             torn = contents.torn if contents else "no FORMAT_DESCRIPTION"
+        if contents is None or contents.damaged:
             raise StoreDamaged(
                 f"{path}, a finished file, is damaged: {torn}",
                 hint="move the file away or restore it; `binlogd verify` names what is wrong",

@@ -17,9 +17,9 @@ import os
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby, zip_longest
-from operator import itemgetter
+from operator import attrgetter
 from pathlib import Path
 
 from binlogd.binlog.crc import crc32
@@ -30,8 +30,9 @@ from binlogd.binlog.walk import MAX_EVENT, Mark, Walk
 from binlogd.errors import EventError, StoreDamaged
 from binlogd.store.disk import explained
 from binlogd.store.index import read_marks, read_summary
-from binlogd.store.layout import DataFolder, Timeline
-from binlogd.store.reader import FIRST_EVENT, Head, read_head, read_previous, walk_blocks, walk_file
+from binlogd.store.layout import DataFolder, Timeline, binlog_number
+from binlogd.store.publication import Publication
+from binlogd.store.reader import FIRST_EVENT, Head, read_head, read_previous, sync_file, walk_blocks
 
 PIECE = 256 * 1024  # bytes of an event that are looked at together
 LONGEST_GTID_EVENT = 1024  # bytes, with every optional field of 9.7 and room for more
@@ -174,7 +175,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """An open file. ``newest`` may end in the middle of a transaction, or in anything."""
+    """An open file, of which ``size`` bytes count. The newest may end within a transaction, or in anything."""
 
     path: Path
     descriptor: int
@@ -196,13 +197,14 @@ class _File:
 
     def marks(self) -> list[Mark]:
         """Its marks, as they are beside it; without any, by a walk over it."""
-        return list(read_marks(self.path)) or self.walked()
+        return [mark for mark in read_marks(self.path) if mark.offset < self.size] or self.walked()
 
     def walked(self) -> list[Mark]:
         """Its marks by a walk over it, which are right."""
         walk = Walk(position=FIRST_EVENT, checksum=self.head.algorithm.length)
         with self._torn():
-            walk_file(self.descriptor, walk, self.size)
+            for _ in walk_blocks(self.descriptor, walk, self.size):
+                walk.take_gtids()  # which nobody asks for: they would be held for the whole file
         return walk.marks
 
     def transactions(self, begin: int, end: int) -> Iterator[Mark]:
@@ -210,6 +212,7 @@ class _File:
         walk = Walk(position=begin, checksum=self.head.algorithm.length, spacing=0)
         with self._torn():
             for _ in walk_blocks(self.descriptor, walk, end):
+                walk.take_gtids()
                 yield from walk.marks
                 walk.marks.clear()
         yield from walk.marks  # those before the torn end
@@ -227,34 +230,70 @@ class _File:
 
 
 @contextmanager
-def _opened(path: Path, *, newest: bool) -> Iterator[_File | None]:
-    """The file, open; None when it has no FORMAT_DESCRIPTION (yet)."""
+def _opened(path: Path, end: int | None) -> Iterator[_File | None]:
+    """The file, open; None when it has no FORMAT_DESCRIPTION (yet). ``end`` as in ``_Stored``."""
     with explained("read", path):
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         with explained("read", path):
-            size = os.fstat(descriptor).st_size
+            size = os.fstat(descriptor).st_size if end is None else end
             head = read_head(descriptor, size)
-            yield None if head is None else _File(path, descriptor, size, head, newest)
+            yield None if head is None else _File(path, descriptor, size, head, end is not None)
     except EventError as bad:
         raise StoreDamaged(f"{path}: {bad.message}", hint="fetch it again from the source, or restore it") from bad
     finally:
         os.close(descriptor)
 
 
-def _listing(folder: DataFolder) -> list[tuple[Timeline, str]]:
-    return [(timeline, name) for timeline in folder.timelines() for name in timeline.binlogs()]
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """A file of the store. ``end`` is what counts of the newest; None: it is finished, and all of it does."""
+
+    timeline: Timeline
+    name: str
+    end: int | None = None
+
+    @property
+    def path(self) -> Path:
+        """Where it lies."""
+        return self.timeline.path / self.name
 
 
-def find_gtids(folder: DataFolder, wanted: GtidSet) -> tuple[list[Place], GtidSet]:
-    """Where the GTIDs of a set are stored, a place for each file that holds some; and those that are in none."""
-    files = _listing(folder)
+def _listing(folder: DataFolder, published: Publication | None) -> list[_Stored]:
+    """The files, oldest first, as far as they are durable.
+
+    That is what a receiver has ``published``. Without one the newest file is synced before it is looked at, as every
+    reader does.
+    """
+    files = [_Stored(timeline, name) for timeline in folder.timelines() for name in timeline.binlogs()]
+    if published is not None:
+        place = published.timeline, binlog_number(published.file) if published.file else 0
+        files = [file for file in files if (file.timeline.number, binlog_number(file.name)) <= place]
+        if files and files[-1].name == published.file:
+            files[-1] = replace(files[-1], end=published.position)
+    elif files:
+        newest = files[-1].path
+        with explained("read", newest):
+            size = newest.stat().st_size
+        sync_file(newest)
+        files[-1] = replace(files[-1], end=size)
+    return files
+
+
+def find_gtids(
+    folder: DataFolder, wanted: GtidSet, published: Publication | None = None
+) -> tuple[list[Place], GtidSet]:
+    """Where the GTIDs of a set are stored, a place for each file that holds some; and those that are in none.
+
+    ``published`` is what a receiver says; None when there is none.
+    """
+    files = _listing(folder, published)
     places = []
     begin = 0
-    for _, group in groupby(files, key=itemgetter(0)):
+    for _, group in groupby(files, key=attrgetter("timeline")):
         end = begin + len(list(group))
-        for index, part in holding(lambda index: read_previous(_path(files[index])), begin, end, wanted):
-            found = _find_part(files[index], part, newest=index == len(files) - 1)
+        for index, part in holding(lambda index: read_previous(files[index].path), begin, end, wanted):
+            found = _find_part(files[index], part)
             if found is not None:
                 places.append(found)
         begin = end
@@ -277,17 +316,12 @@ def holding(claims: Claims, begin: int, end: int, wanted: GtidSet) -> Iterator[t
     yield from holding(claims, middle, end, wanted if claim is None else wanted - claim)
 
 
-def _path(file: tuple[Timeline, str]) -> Path:
-    return file[0].path / file[1]
-
-
-def _find_part(file: tuple[Timeline, str], part: GtidSet, *, newest: bool) -> Place | None:
+def _find_part(file: _Stored, part: GtidSet) -> Place | None:
     """What a file holds of ``part``; None when nothing."""
-    timeline, name = file
-    with _opened(_path(file), newest=newest) as opened:
+    with _opened(file.path, file.end) as opened:
         if opened is None:
             return None
-        summary = None if newest else read_summary(opened.path, opened.size)
+        summary = None if opened.newest else read_summary(opened.path, opened.size)
         if summary is not None:
             part &= summary.added
         if not part:
@@ -295,7 +329,7 @@ def _find_part(file: tuple[Timeline, str], part: GtidSet, *, newest: bool) -> Pl
         first, held = _search(opened, opened.marks(), part, all_there=summary is not None)
         if first is None and summary is not None:
             first, held = _search(opened, opened.walked(), part, all_there=True, sure=True)  # the marks were wrong
-    return None if first is None else Place(timeline, name, first.offset, first.timestamp, held)
+    return None if first is None else Place(file.timeline, file.name, first.offset, first.timestamp, held)
 
 
 def _search(
@@ -329,17 +363,19 @@ def _search(
 
 def begins(folder: DataFolder) -> int | None:
     """When the oldest file was made, seconds since the epoch; None for an empty store."""
-    files = _listing(folder)
-    return _made(files[0]) if files else None
+    for timeline in folder.timelines():
+        for name in timeline.binlogs()[:1]:
+            return _made(_Stored(timeline, name))
+    return None
 
 
-def find_time(folder: DataFolder, moment: int) -> Place | None:
+def find_time(folder: DataFolder, moment: int, published: Publication | None = None) -> Place | None:
     """The first transaction of ``moment`` (seconds since the epoch) or later; None when there is none.
 
-    Of timelines that overlap the newest counts that begins before the moment.
+    Of timelines that overlap the newest counts that begins before the moment. ``published`` is as in ``find_gtids``.
     """
-    files = _listing(folder)
-    numbers = [timeline.number for timeline, _ in files]
+    files = _listing(folder, published)
+    numbers = [file.timeline.number for file in files]
     start, end = 0, len(files)
     while end:
         begin = bisect_left(numbers, numbers[end - 1])
@@ -347,22 +383,21 @@ def find_time(folder: DataFolder, moment: int) -> Place | None:
             start = max(begin + bisect_left(files[begin:end], moment, key=_made) - 1, begin)
             break
         end = begin
-    for index in range(start, len(files)):
-        place = _find_from(files[index], moment, newest=index == len(files) - 1)
+    for file in files[start:]:
+        place = _find_from(file, moment)
         if place is not None:
             return place
     return None
 
 
-def _made(file: tuple[Timeline, str]) -> int:
+def _made(file: _Stored) -> int:
     """The timestamp of the file's first event; 0 while it has none."""
-    with _opened(_path(file), newest=True) as opened:
+    with _opened(file.path, file.end) as opened:
         return Header.decode(opened.head.format).timestamp if opened is not None else 0
 
 
-def _find_from(file: tuple[Timeline, str], moment: int, *, newest: bool) -> Place | None:
-    timeline, name = file
-    with _opened(_path(file), newest=newest) as opened:
+def _find_from(file: _Stored, moment: int) -> Place | None:
+    with _opened(file.path, file.end) as opened:
         if opened is None:
             return None
         earlier = [mark for mark in opened.marks() if mark.timestamp < moment]
@@ -371,5 +406,5 @@ def _find_from(file: tuple[Timeline, str], moment: int, *, newest: bool) -> Plac
         for mark in opened.transactions(earlier[-1].offset if earlier else opened.head.events, opened.size):
             if mark.timestamp >= moment:
                 own = GtidSet.from_runs([(mark.sid, mark.tag, mark.gno, mark.gno)] if mark.gno else [])
-                return Place(timeline, name, mark.offset, mark.timestamp, own)
+                return Place(file.timeline, file.name, mark.offset, mark.timestamp, own)
     return None

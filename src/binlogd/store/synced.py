@@ -14,6 +14,7 @@ Without it, or when it cannot be read, everything in the file counts, as it does
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from binlogd.store.disk import Disk, explained
@@ -57,5 +58,6 @@ class SyncedSize:
     def close(self) -> None:
         """Let go of it, as it is."""
         if self._descriptor >= 0:
-            self._disk.close(self._descriptor)
+            with suppress(OSError):  # what was written counts by its sync, and that is over
+                self._disk.close(self._descriptor)
             self._descriptor = -1

@@ -8,23 +8,30 @@ appended, and ``advance_synced`` has the publication as soon as that much is dur
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from binlogd.binlog.events import FormatDescription, for_position_start
 from binlogd.binlog.gtid import GtidSet
 from binlogd.binlog.header import ChecksumAlgorithm
 from binlogd.binlog.walk import GtidRun, Walk
-from binlogd.errors import SourceRefused
+from binlogd.errors import SourceDiverged, SourceRefused
 from binlogd.store.disk import Disk
 from binlogd.store.index import Summary, fingerprint
 from binlogd.store.layout import Timeline, binlog_base, binlog_number
-from binlogd.store.publication import Publication
+from binlogd.store.overlap import overlap_start
+from binlogd.store.publication import Publication, Step
 from binlogd.store.reader import FIRST_EVENT, Contents
+from binlogd.store.watch import Watch
 from binlogd.store.writer import Writer
 
 MANY_RUNS = 4096  # of GTIDs, one for each sync or gap: a few hundred kB
 
 
 class Tail:
-    """Begins where recovery left the timeline: with ``contents`` of the file ``publication`` names, or no file."""
+    """Begins where recovery left the timeline: with ``contents`` of the file ``publication`` names, or no file.
+
+    ``received`` transactions were received before.
+    """
 
     def __init__(
         self,
@@ -34,8 +41,10 @@ class Tail:
         publication: Publication,
         contents: Contents | None,
         durable: bool = True,
+        watch: Watch | None = None,
+        received: int = 0,
     ) -> None:
-        self._writer = Writer(disk, timeline, durable=durable)
+        self._writer = Writer(disk, timeline, durable=durable, watch=watch)
         self.publication = publication
         self._coming: Publication | None = None  # what the sync in the background will have made durable
         self.walk: Walk | None = None
@@ -47,7 +56,7 @@ class Tail:
         self._head_read = False
         self._added = GtidSet()  # to the file, but for what is in _runs
         self._runs: list[GtidRun] = []  # put into it many at a time, for few ask
-        self._earlier = 0  # transactions in files finished since we began
+        self._earlier = received  # and transactions in files finished since we began
         self._found = 0  # transactions that were in the file when we began
         if contents is not None:
             self.walk = contents.walk
@@ -78,6 +87,14 @@ class Tail:
         """Whole transactions received since we began."""
         return self._earlier + (self.walk.transactions if self.walk else 0) - self._found
 
+    def overlap(self) -> int:
+        """How many bytes before the end the source is to send again, to prove that it has them too (overlap.py)."""
+        return self.walk.position - overlap_start(self._writer.path, self.walk.position) if self.walk else 0
+
+    def holds(self, position: int, data: memoryview) -> bool:
+        """Whether just these bytes are stored at ``position``."""
+        return self._writer.read(position, len(data)) == data
+
     def resume(self, event: bytes) -> Walk:
         """The source goes on with our newest file, as the repetition of its FORMAT_DESCRIPTION is to prove.
 
@@ -86,11 +103,7 @@ class Tail:
         """
         assert self.walk is not None
         if for_position_start(event) != for_position_start(self._format):
-            raise SourceRefused(
-                f"the source's {self.name} is not the one that is stored, of which there are {self.walk.position}"
-                " bytes: it was reset or restored",
-                hint="keep this store as it is for its history, and give the new history another data_dir",
-            )
+            raise SourceDiverged(f"its {self.name} begins otherwise than the one that is stored")
         return self.walk
 
     def start(self, name: str, event: bytes, described: FormatDescription) -> Walk:
@@ -100,18 +113,12 @@ class Tail:
         a reconnect goes on where that file ends.
         """
         if (self.timeline.path / name).exists():
-            raise SourceRefused(
-                f"the source begins {name} again, which the store already holds: it was reset or restored",
-                hint="keep this store as it is for its history, and give the new history another data_dir",
-            )
+            raise SourceDiverged(f"it begins {name} again, which is stored already")
         if self.name and (binlog_base(name), binlog_number(name)) != (
             binlog_base(self.name),
             binlog_number(self.name) + 1,
         ):
-            raise SourceRefused(
-                f"{name} follows {self.name} at the source: it is not the next file of that history",
-                hint="keep this store as it is for its history, and give the new history another data_dir",
-            )
+            raise SourceDiverged(f"{name} follows {self.name} there: it is not the next file of that history")
         if described.algorithm is ChecksumAlgorithm.UNDEF:
             raise SourceRefused(
                 f"the source is {described.server_version}: its binary log knows no checksums",
@@ -203,19 +210,22 @@ class Tail:
         if (old.timeline, old.file, old.position) == place:
             return old
         executed, purged = old.executed, old.purged
+        added = old.step.added if old is not self.publication and old.step is not None else GtidSet()
         if not self._head_read and walk.transaction_end > self._head_end:
             self._head_read = True
             previous = self._writer.read_previous()
             if previous is not None:
                 self._claimed = fingerprint(previous)
-                purged |= previous - executed
-                executed |= previous
+                missing = previous - executed
+                if missing:
+                    purged, executed, added = purged | missing, executed | missing, added | missing
         runs = walk.take_gtids()
         if runs:
             self._runs += runs
             if len(self._runs) > MANY_RUNS:
                 self._fold()
             executed = executed.add_runs(runs)
+            added = added.add_runs(runs)
         self._take_marks()
         return Publication(
             timeline=self.timeline.number,
@@ -224,6 +234,7 @@ class Tail:
             executed=executed,
             purged=purged,
             server_version=self._server_version,
+            step=Step(self.publication.executed, added, executed),
         )
 
     def rewind(self) -> None:
@@ -231,6 +242,11 @@ class Tail:
         if self.walk is not None:
             self.walk.rewind()
             self._writer.cut(self.walk.transaction_end)
+
+    @property
+    def remains(self) -> tuple[Path, int, int]:
+        """Of a tail that failed: the file, the bytes of it that are durable, and how many it had in all."""
+        return self._writer.path, self._writer.synced, self._writer.size + self._writer.given_up
 
     def close(self) -> None:
         """Let go of the file."""

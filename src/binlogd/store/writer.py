@@ -12,6 +12,10 @@ true after each:
     end_sync()            … and now it is
     finish()              synced, and its .idx written, with the marks in it
     cut(position)         nothing behind ``position`` is left, durably: what is fetched again goes there
+
+A sync counts only when the file is still there and as long as it was written: what somebody removed or cut short
+meanwhile is not durable, whatever the disk says. When a step fails the writer is at its end. Up to ``durable`` the
+file can be trusted; what is behind was given up, or has to be.
 """
 
 from __future__ import annotations
@@ -24,7 +28,7 @@ from pathlib import Path
 from binlogd.binlog.gtid import GtidSet
 from binlogd.binlog.header import BINLOG_MAGIC, ChecksumAlgorithm
 from binlogd.binlog.walk import Mark
-from binlogd.errors import StoreDamaged, StoreUnreadable
+from binlogd.errors import StoreUnreadable
 from binlogd.store.background import BackgroundSync
 from binlogd.store.disk import Disk, explained, unusable
 from binlogd.store.index import (
@@ -39,17 +43,23 @@ from binlogd.store.index import (
 from binlogd.store.layout import Timeline
 from binlogd.store.reader import read_head
 from binlogd.store.synced import SyncedSize, synced_part, synced_path
+from binlogd.store.watch import Watch, missing
 
 
 class Writer:
-    """One open binary log. ``durable`` False leaves syncing to the operating system (durability = "os")."""
+    """One open binary log. ``durable`` False leaves syncing to the operating system (durability = "os").
 
-    def __init__(self, disk: Disk, timeline: Timeline, *, durable: bool = True) -> None:
+    ``watch`` looks now and then whether there is still room, and nothing was put in the file's place.
+    """
+
+    def __init__(self, disk: Disk, timeline: Timeline, *, durable: bool = True, watch: Watch | None = None) -> None:
         self._disk = disk
         self._timeline = timeline
         self._durable = durable
+        self._watch = watch
         self._descriptor = -1
         self._marks = -1  # the descriptor of what `mark` writes to, from the first mark on
+        self._unmarked = False  # marks could not be written: there will be none of this file
         self._dirty = False
         self.name = ""
         self.size = 0  # bytes appended so far
@@ -57,6 +67,7 @@ class Writer:
         self._background = BackgroundSync(disk)
         self._covered = 0  # bytes that the sync in the background is for; 0: none is
         self._said: SyncedSize | None = None  # where it is written down what is durable: of a file without checksums
+        self.given_up = 0  # bytes cut off because a sync of them failed
 
     @property
     def timeline(self) -> Timeline:
@@ -67,6 +78,11 @@ class Writer:
     def path(self) -> Path:
         """The file written to."""
         return self._timeline.path / self.name
+
+    @property
+    def synced(self) -> int:
+        """The bytes that are known to be durable."""
+        return self._synced
 
     def open(self, name: str, size: int) -> None:
         """Go on with an existing file of ``size`` bytes."""
@@ -81,7 +97,11 @@ class Writer:
         self._dirty = True  # whoever wrote it may not have synced it
         self._begin_saying()
         if found != size:
-            self.cut(size)
+            try:
+                self.cut(size)
+            except BaseException:
+                self.close()
+                raise
 
     def start(self, name: str, format_description: bytes) -> None:
         """A new file; the one before it must have been finished."""
@@ -99,6 +119,8 @@ class Writer:
 
     def append(self, data: memoryview) -> None:
         """Write behind what is there."""
+        if self._watch is not None and self._watch.due(len(data)):
+            self._watch.look(self.path, self._descriptor)
         self._dirty = True
         try:
             self._disk.write(self._descriptor, data)
@@ -116,6 +138,7 @@ class Writer:
                 self._disk.sync(self._descriptor)
             except OSError as bad:
                 raise self._failed_sync(bad) from bad
+        self._look_at_it()
         self._dirty = False
         self._synced = self.size
         self._say()
@@ -154,8 +177,21 @@ class Writer:
         except OSError as bad:
             raise self._failed_sync(bad) from bad
         if self._covered:
+            self._look_at_it()
             self._synced, self._covered = max(self._synced, self._covered), 0
             self._say()
+
+    def _look_at_it(self) -> None:
+        """Raises unless the file is there, and holds what was written. Costs a microsecond."""
+        with explained("look at", self.path):
+            found = os.fstat(self._descriptor)
+        if not found.st_nlink:
+            raise missing(f"{self.path} was removed while it was received")
+        if found.st_size != self.size:
+            raise self._changed(found.st_size, self.size)
+
+    def _changed(self, found: int, expected: int) -> StoreUnreadable:
+        return missing(f"{self.path} has {found} bytes; it should have {expected}: somebody changed it")
 
     def _failed_sync(self, bad: OSError) -> StoreUnreadable:
         """What to raise when the page cache may hold as clean what the disk does not have.
@@ -164,17 +200,15 @@ class Writer:
         """
         with suppress(OSError):
             self._disk.truncate(self._descriptor, self._synced)
-            self.size = self._synced
+            self.given_up, self.size = self.size - self._synced, self._synced
         return unusable("sync", self.path, bad)
 
     def cut(self, position: int) -> None:
         """Drop everything behind ``position``, durably. A file never grows by this: it would grow by zeros."""
         self.end_sync()
+        self._look_at_it()
         if position > self.size:
-            raise StoreDamaged(
-                f"{self.path} has {self.size} bytes; it should have {position}",
-                hint="nothing but binlogd may change files in the data folder; a new start goes on from what is there",
-            )
+            raise self._changed(self.size, position)
         with explained("cut", self.path):
             if self.size != position:
                 if self._said is not None and synced_part(self.path, self.size) > position:
@@ -189,13 +223,20 @@ class Writer:
         self._say()
 
     def mark(self, marks: Iterable[Mark]) -> None:
-        """Put marks beside the file; the first time all that it has so far."""
-        path = marks_path(self.path)
-        with explained("write", path):
+        """Put marks beside the file; the first time all that it has so far.
+
+        They only make seeks faster. When they cannot be written the file does without, and nothing else suffers:
+        trouble that is more than that will show when the next bytes are written.
+        """
+        if self._unmarked:
+            return
+        try:
             if self._marks < 0:
-                self._marks = self._disk.create(path)
+                self._marks = self._disk.create(marks_path(self.path))
                 self._disk.write(self._marks, marks_head(self.name))
             self._disk.write(self._marks, encode_marks(marks))
+        except OSError:
+            self._unmarked = True  # behind a line that was torn no further one counts
 
     def finish(self, summary: Summary) -> None:
         """The source has gone on to another file: this one never changes again."""
@@ -216,10 +257,15 @@ class Writer:
         self.close()
 
     def _read_marks(self) -> bytes:
-        if self._marks < 0:
+        if self._marks < 0 or self._unmarked:
             return b""
         head = len(marks_head(self.name))
         return os.pread(self._marks, os.fstat(self._marks).st_size - head, head)
+
+    def read(self, position: int, size: int) -> bytes:
+        """What was appended there, less where the file ends."""
+        with explained("read", self.path):
+            return os.pread(self._descriptor, size, position)
 
     def read_previous(self) -> GtidSet | None:
         """The PREVIOUS_GTIDS that the file begins with; None when it has none."""
@@ -230,12 +276,12 @@ class Writer:
     def close(self) -> None:
         """Let go of the file, as it is."""
         self._background.close()
-        if self._descriptor >= 0:
-            self._disk.close(self._descriptor)
-            self._descriptor = -1
-        if self._marks >= 0:
-            self._disk.close(self._marks)
-            self._marks = -1
+        for descriptor in (self._descriptor, self._marks):
+            if descriptor >= 0:
+                with suppress(OSError):  # what was written counts by its sync, and that is over
+                    self._disk.close(descriptor)
+        self._descriptor = self._marks = -1
+        self._unmarked = False
         if self._said is not None:
             self._said.close()
             self._said = None
