@@ -76,7 +76,7 @@ def logged(server: Server, checksum: str, folder: Path) -> Source:
 
 @pytest.mark.servers
 def test_what_a_real_server_logged(tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    """300 images with its checksums and without; and mysqlbinlog reads the newest file of each that was recovered."""
+    """150 images with its checksums and without; and mysqlbinlog reads the newest file of each that was recovered."""
     server = cluster.server("source")
     sources = {checksum: logged(server, checksum, tmp_path) for checksum in ("CRC32", "NONE")}
     server.stop()
@@ -85,8 +85,8 @@ def test_what_a_real_server_logged(tmp_path: Path, cluster: Cluster, monkeypatch
         with monkeypatch.context() as patch:
             world = World(tmp_path / checksum, source, BASE, patch, rate=0.5)
             for _ in range(3):
-                world.live_and_let_die(100)
-        assert world.images == 300
+                world.live_and_let_die(50)
+        assert world.images == 150
         assert len(world.tails) > 20
         tails.update(world.tails)
     paths = []
