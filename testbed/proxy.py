@@ -9,6 +9,10 @@ that gets there, once.
 One thread with a selector moves all bytes. It never buffers more than CHUNK bytes a direction: a reader that
 stalls stalls its peer through the kernel's windows, as on a real network. Commands from other threads take
 effect before they return: they run in the proxy's thread.
+
+What a network can do, and which command does it: it breaks (``cut``, ``cut_after``, ``cut_each``), swallows
+(``stall``), forgets one connection without a word to either end (``freeze``), is slow (``pace``), and alters what it
+carries (``corrupt``, ``corrupt_at``, ``insert_at``).
 """
 
 from __future__ import annotations
@@ -21,7 +25,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -70,8 +74,12 @@ class _Faults:
     stall_at: int | None = None
     cut_at: int | None = None
     cut_how: Cut = Cut.RST
+    cuts: list[int] = field(default_factory=list)
     flips: dict[int, int] = field(default_factory=dict)
+    insertions: dict[int, bytes] = field(default_factory=dict)
     corruption: Corruption | None = None
+    piece: int = 0
+    pause: float = 0.0
 
 
 @dataclass(slots=True)
@@ -83,6 +91,9 @@ class _Pipe:
     sink: socket.socket
     pending: bytearray = field(default_factory=bytearray)
     read: int = 0
+    cut_at: int | None = None
+    ready_at: float = 0.0
+    frozen: bool = False
     ended: bool = False
     shut: bool = False
 
@@ -163,6 +174,49 @@ class Proxy:
 
         self._command(run)
 
+    def cut_each(self, offsets: Iterable[int], direction: Direction = DOWN, how: Cut = Cut.RST) -> None:
+        """End each of the next connections at its own offset, in the order given; those after them live.
+
+        The connections of now live on, and so does one that ends otherwise before its offset.
+        """
+
+        def run() -> None:
+            faults = self._faults[direction]
+            faults.cuts, faults.cut_how = [*offsets], how
+
+        self._command(run)
+
+    @property
+    def cuts_left(self) -> int:
+        """How many connections that ``cut_each`` is for are still to come."""
+        return self._command(lambda: sum(len(faults.cuts) for faults in self._faults.values()))
+
+    def freeze(self, direction: Direction | None = None) -> int:
+        """Forget the connections of now, in one direction or both; how many there were.
+
+        Nothing passes on them any more, no end either, and neither peer is told: a peer that lost its power, or a
+        firewall that dropped its state. Later connections live.
+        """
+
+        def run() -> int:
+            for link in self._links:
+                for one in (direction,) if direction else Direction:
+                    link.pipes[one].frozen = True
+            self._watch_all()
+            return len(self._links)
+
+        return self._command(run)
+
+    def pace(self, size: int, pause: float, direction: Direction = DOWN) -> None:
+        """Forward ``size`` bytes at most and then nothing for ``pause`` seconds, again and again; size 0 ends it."""
+
+        def run() -> None:
+            faults = self._faults[direction]
+            faults.piece, faults.pause = size, pause
+            self._watch_all()
+
+        self._command(run)
+
     def stall(self, direction: Direction | None = None, *, at: int | None = None) -> None:
         """Stop forwarding, in one direction or both, at once or from offset ``at`` of each connection on.
 
@@ -195,6 +249,10 @@ class Proxy:
             raise ValueError(f"xor must be a byte that changes something, not {xor}")
         self._command(lambda: self._faults[direction].flips.update({offset: xor}))
 
+    def insert_at(self, offset: int, data: bytes, direction: Direction = DOWN) -> None:
+        """Put ``data`` before the byte at ``offset`` of the first connection that gets there."""
+        self._command(lambda: self._faults[direction].insertions.update({offset: data}))
+
     def corrupt(self, corruption: Corruption | None, direction: Direction = DOWN) -> None:
         """Pass every piece of the stream through ``corruption(offset, piece)``; None ends it.
 
@@ -219,6 +277,10 @@ class Proxy:
     def connections(self) -> int:
         """Connections open now."""
         return self._command(lambda: len(self._links))
+
+    def forwarded(self, direction: Direction = DOWN) -> int:
+        """The offset that the newest connection is at."""
+        return self._command(lambda: self._links[-1].pipes[direction].read if self._links else 0)
 
     def wait_for_bytes(self, count: int, direction: Direction = DOWN, *, timeout: float = 30.0) -> None:
         """Wait until ``count`` bytes in all went in ``direction``."""
@@ -249,7 +311,7 @@ class Proxy:
     def _serve(self) -> None:
         try:
             while not self._closing:
-                for key, mask in self._selector.select():
+                for key, mask in self._selector.select(self._pace()):
                     if key.fd == self._wake_read:
                         self._run_commands()
                     elif key.fileobj is self._listener:
@@ -263,6 +325,18 @@ class Proxy:
             self._selector.close()
             os.close(self._wake_read)
             os.close(self._wake_write)
+
+    def _pace(self) -> float | None:
+        """Let the paced pipes go on whose pause is over; seconds until the next one's is, None without any."""
+        now = time.monotonic()
+        for link in self._links:
+            over = [pipe for pipe in link.pipes.values() if 0 < pipe.ready_at <= now]
+            for pipe in over:
+                pipe.ready_at = 0.0
+            if over:
+                self._watch(link)
+        pauses = [pipe.ready_at - now for link in self._links for pipe in link.pipes.values() if pipe.ready_at]
+        return min(pauses, default=None)
 
     def _run_commands(self) -> None:
         os.read(self._wake_read, CHUNK)
@@ -301,9 +375,15 @@ class Proxy:
             end.setblocking(False)
             end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         link = _Link(client, target)
+        for direction, faults in self._faults.items():
+            if faults.cuts:
+                link.pipes[direction].cut_at = faults.cuts.pop(0)
         self.accepted += 1
         self._links.append(link)
         self._watch(link)
+        for pipe in link.pipes.values():
+            if pipe.cut_at == 0:
+                self._drop(link, self._faults[pipe.direction].cut_how)
 
     def _watch_all(self) -> None:
         for link in self._links:
@@ -330,6 +410,8 @@ class Proxy:
 
     def _is_stalled(self, pipe: _Pipe) -> bool:
         faults = self._faults[pipe.direction]
+        if pipe.frozen or pipe.ready_at:
+            return True
         return faults.stalled or (faults.stall_at is not None and pipe.read >= faults.stall_at and not pipe.pending)
 
     def _move(self, link: _Link, end: Any, mask: int) -> None:
@@ -346,6 +428,9 @@ class Proxy:
                     faults.cut_at = None
                     self._drop(link, faults.cut_how)
                     return
+                if pipe.cut_at is not None and pipe.read >= pipe.cut_at and not pipe.pending:
+                    self._drop(link, faults.cut_how)
+                    return
                 if pipe.ended and not pipe.pending and not pipe.shut:
                     pipe.shut = True
                     pipe.sink.shutdown(socket.SHUT_WR)
@@ -360,7 +445,8 @@ class Proxy:
     def _receive(self, pipe: _Pipe) -> None:
         """Read up to the next armed offset, so that faults split the stream exactly there."""
         faults = self._faults[pipe.direction]
-        limits = [stop - pipe.read for stop in (faults.cut_at, faults.stall_at) if stop is not None]
+        stops = (faults.cut_at, pipe.cut_at, faults.stall_at, *faults.insertions)
+        limits = [stop - pipe.read for stop in stops if stop is not None]
         want = min([CHUNK, *(limit for limit in limits if limit > 0)])
         try:
             piece = pipe.source.recv(want)
@@ -371,15 +457,20 @@ class Proxy:
             return
         start, pipe.read = pipe.read, pipe.read + len(piece)
         forwarded = bytearray(piece)
+        inserted = faults.insertions.pop(start, b"")
         for offset in [o for o in faults.flips if start <= o < pipe.read]:
             forwarded[offset - start] ^= faults.flips.pop(offset)
+        pipe.pending += inserted
         pipe.pending += faults.corruption(start, bytes(forwarded)) if faults.corruption else forwarded
 
     def _send(self, pipe: _Pipe) -> None:
+        faults = self._faults[pipe.direction]
         try:
-            sent = pipe.sink.send(pipe.pending)
+            sent = pipe.sink.send(pipe.pending[: faults.piece] if faults.piece else pipe.pending)
         except BlockingIOError:
             return
+        if faults.piece:
+            pipe.ready_at = time.monotonic() + faults.pause
         if self.recorded is not None:
             self.recorded[pipe.direction] += pipe.pending[:sent]
         self.bytes[pipe.direction] += sent

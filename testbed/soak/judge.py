@@ -96,7 +96,8 @@ class Observed:
     ``confirmed`` are the ids whose commit returned, ``uncertain`` those whose commit was cut off. ``transactions`` are
     the GTIDs in the files that were finished since the last round, in their order, ``before`` the set of all that
     stood in earlier ones. ``without_ack`` counts commits that went on without an acknowledgement, ``switched_off`` how
-    often semi-sync was off outside of an orderly stop. ``stuck`` says what did not come to pass, ``complaints`` what
+    often semi-sync was off outside of an orderly stop. ``unreadable`` says which stored files are no whole events.
+    ``stuck`` says what did not come to pass, ``complaints`` what
     is in binlogd's log and must not be; ``strays`` are processes that belong to nobody; ``intruders`` the exit
     codes of receivers that were started on the store beside the first.
     """
@@ -116,6 +117,7 @@ class Observed:
     stored: Sequence[str]
     logged: Sequence[str]
     files: Sequence[FilePair]
+    unreadable: Sequence[str] = ()
     replica_error: tuple[int, str] = (0, "")
     darks: Sequence[Dark] = ()
     without_ack: int = 0
@@ -192,6 +194,8 @@ def _repeated(seen: Observed) -> Iterator[Finding]:
 def _files(seen: Observed) -> Iterator[Finding]:
     if odd := sorted(set(seen.stored) ^ set(seen.logged)):
         yield Finding(Fault.DIFFERS, f"not both stored and at the source: {', '.join(odd[:SHOWN])}", len(odd))
+    for text in seen.unreadable:
+        yield Finding(Fault.DIFFERS, text)
     yield from judge_files(seen.files)
 
 

@@ -93,6 +93,7 @@ class _Game:
         self.kills: list[Victim] = []
         self.torn = 0
         self.late = 0
+        self._confirmed: frozenset[int] | None = None  # where the round was stuck: what came later, came unacknowledged
 
     def play(self) -> Sequence[str]:
         """What did not come to pass, in full: the message ends with a log's tail."""
@@ -102,6 +103,8 @@ class _Game:
             self._end()
         except FAILURES as error:
             self.clients.leave()
+            self._confirmed = self.clients.confirmed
+            self._site.let_go()
             return [f"{type(error).__name__}: {error}"]
         return []
 
@@ -178,16 +181,26 @@ class _Game:
         """Everything, with the source up."""
         site, clients = self._site, self.clients
         source, replica, binlogd = site.source, site.replica, site.binlogd
-        site.count_unacknowledged()
+        confirmed, returned = self._confirmed, clients.confirmed
+        if confirmed is None:
+            site.count_unacknowledged()
+            confirmed = returned
         without_ack, site.without_ack = site.without_ack, 0
         intruders, site.intruders = site.intruders, []
         stored, logged = binlogd.stored(), logged_at(source)
         names = [name for name in stored if name not in history.compared and name in logged]
-        finished = names[:-1] if names and names[-1] == stored[-1] else names
+        transactions: list[str] = []
+        unreadable: list[str] = []
+        for name in names:
+            if name != stored[-1]:
+                try:
+                    transactions += gtids_in(binlogd.file(name))
+                except ValueError as error:
+                    unreadable.append(str(error))
         return Observed(
             number=self._plan.number,
-            confirmed=clients.confirmed,
-            uncertain=clients.uncertain,
+            confirmed=confirmed,
+            uncertain=clients.uncertain | (returned - confirmed),
             source_rows=_ids(source, clients.schema),
             replica_rows=_ids(replica, clients.schema),
             source_checksums=checksum_tables(source, clients.schema),
@@ -196,10 +209,11 @@ class _Game:
             store_gtids=binlogd.gtid_executed,
             replica_gtids=replica.gtid_executed,
             before=history.gtids,
-            transactions=[gtid for name in finished for gtid in gtids_in(binlogd.file(name))],
+            transactions=transactions,
             stored=stored,
             logged=logged,
             files=compare(binlogd, source, names),
+            unreadable=unreadable,
             replica_error=_replica_error(replica),
             darks=tuple(self._darks),
             without_ack=without_ack,

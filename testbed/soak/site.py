@@ -204,6 +204,14 @@ class Site:
         """Add what the source, which must be up and is not asked again in this life, let go on by itself."""
         self.without_ack += self.semi_sync().no_tx
 
+    def let_go(self) -> None:
+        """Have the source wait for nobody, that it can be looked at where no acknowledgement comes any more."""
+        self.count_unacknowledged()
+        before = self._semi_sync_off_lines()
+        with contextlib.suppress(pymysql.err.Error, OSError):
+            self.source.variables["rpl_semi_sync_source_enabled"] = False
+        self._off_lines += self._semi_sync_off_lines() - before
+
     def semi_sync(self) -> SemiSync:
         """The source's counters; zeros when it dies under the question."""
         try:

@@ -406,3 +406,43 @@ def test_garbage_never_gets_into_the_file(garbage: bytes, semi_sync: bool) -> No
         pass
     got.keep()
     assert got.stored == stored(log)
+
+
+# --- a packet that is longer than what is in it ---
+
+
+@SEMI_SYNC
+@pytest.mark.parametrize("bit", range(8, 24))
+def test_a_packet_that_is_too_long_is_not_waited_for(semi_sync: bool, bit: int) -> None:
+    """A source that waits for an acknowledgement sends nothing that would fill it but a heartbeat now and then."""
+    log = Log().begin_file().transaction(1)
+    stream = bytearray(framed(log.each()[1:2], semi_sync=semi_sync))
+    length = int.from_bytes(stream[:3], "little")
+    assert length < 1 << bit
+    stream[:3] = (length | 1 << bit).to_bytes(3, "little")
+    got = Receiving(semi_sync=semi_sync, walk=behind_format(log))
+    with pytest.raises(EventError, match=rf"a packet of {length | 1 << bit} bytes begins with an event of"):
+        got.feed(bytes(stream))
+
+
+@pytest.mark.parametrize("first", [0x01, 0x80, 0xFE, 0xFF])
+@pytest.mark.parametrize("length", [1025, 100_000, MAX_PACKET])
+def test_a_long_packet_that_is_no_event_is_not_waited_for(first: int, length: int) -> None:
+    got = Receiving(walk=behind_format(Log().begin_file()))
+    with pytest.raises(ProtocolError, match=f"a packet of {length} bytes beginning {first:#04x} is no event"):
+        got.feed(length.to_bytes(3, "little") + bytes([1, first]))
+
+
+@pytest.mark.parametrize("kind", [EventType.HEARTBEAT, EventType.HEARTBEAT_V2, EventType.FORMAT_DESCRIPTION])
+@pytest.mark.parametrize("flags", [0, 0x20])
+def test_an_event_that_a_flipped_bit_made_artificial(kind: EventType, flags: int) -> None:
+    """It would be left out, and what stands behind it asked for as if it were there."""
+    log = Log().begin_file().transaction(1)
+    event = bytearray(log.each()[1])
+    if flags:
+        event[17] |= flags
+    else:
+        event[4] = kind
+    got = Receiving(walk=behind_format(log))
+    with pytest.raises(EventError, match=r"an artificial event behind \d+ \(type .* fails its CRC-32"):
+        got.feed(framed([bytes(event)]))

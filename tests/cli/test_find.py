@@ -11,7 +11,7 @@ import pytest
 from binlogd.binlog.gtid import GtidSet
 from binlogd.control.board import Board
 from binlogd.control.sockets import RECEIVER, ControlThread
-from binlogd.store.publication import Publication
+from binlogd.store.publication import NOTHING, Publication
 from tests.binlog.making import UUID_A, UUID_B, Log, later
 from tests.cli.support import NEWEST, binlogd, logs, make_store, the_error
 
@@ -146,7 +146,7 @@ def test_what_the_receiver_has_not_made_durable_is_not_stored(tmp_path: Path) ->
     (timeline / NEWEST).write_bytes(log.data)
     published = Publication(1, NEWEST, log.ends[0], GtidSet.parse(f"{UUID_A}:1-5"), GtidSet(), "8.0.36")
     board = Board(published)
-    control = ControlThread(tmp_path / RECEIVER, lambda: {"publication": published.encode()}, board)
+    control = ControlThread(tmp_path / RECEIVER, lambda: {"publication": (board.current or NOTHING).encode()}, board)
     control.start()
     try:
         asked = ("find", "--gtid", f"{UUID_A}:4-6", "--json", "--data-dir", str(tmp_path))

@@ -13,7 +13,8 @@ from binlogd import __version__
 from binlogd.binlog.gtid import GtidSet
 from binlogd.control.board import Board
 from binlogd.control.sockets import RECEIVER, SENDER, ControlServer
-from binlogd.control.status import LOST_AFTER, alarms, collect, store_status
+from binlogd.control.status import CORRUPT_TIMES, LOST_AFTER, alarms, collect, store_status
+from binlogd.errors import EventError
 from binlogd.receiver.progress import Progress, State
 from binlogd.store.layout import DataFolder
 from binlogd.store.publication import NOTHING, Publication
@@ -187,6 +188,22 @@ def test_alarms_about_the_source() -> None:
     (lost,) = alarms(failed(State.BACKOFF, lost_at=long_ago), sender())
     assert (lost.code, lost.since) == ("source_lost", long_ago)
     assert codes(failed(State.CONNECTING, lost_at=long_ago), sender()) == [("critical", "source_lost")]
+
+
+@pytest.mark.parametrize("state", [State.BACKOFF, State.CONNECTING, State.STREAMING])
+def test_alarms_about_a_corrupt_stream(state: State) -> None:
+    progress = Progress(state=state, file=NEWEST, position=300)
+    for _ in range(CORRUPT_TIMES):
+        assert codes(receiver(**progress.snapshot() | {"semi_sync": True}), sender()) == []
+        progress.suspect(EventError("fails its CRC-32"))
+        progress.last_error = "fails its CRC-32"
+    (corrupt,) = alarms(receiver(**progress.snapshot() | {"semi_sync": True}), sender())
+    assert (corrupt.severity, corrupt.code) == ("critical", "corrupt_stream")
+    assert f"{NEWEST} at 300 was corrupt" in corrupt.message
+    assert "(fails its CRC-32)" in corrupt.message
+    assert f"mysqlbinlog --verify-binlog-checksum {NEWEST}" in corrupt.hint
+    progress.lost_at = 0.0
+    assert codes(receiver(**progress.snapshot() | {"semi_sync": True}), sender()) == []
 
 
 def test_alarms_about_semi_sync() -> None:

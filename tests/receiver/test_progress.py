@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from binlogd.errors import EventError, Unreachable
 from binlogd.receiver.progress import ACKS_KEPT, Progress, State
 
 
@@ -61,3 +62,35 @@ def test_a_source_that_is_lost_and_found() -> None:
     assert second["since"] >= first["since"]
     progress.streaming()
     assert progress.snapshot()["last_error"] == "refused", "what happened last, to be read afterwards"
+
+
+def bad_event_at(progress: Progress, file: str, position: int) -> int:
+    """One more bad event; how many in a row the status tells of."""
+    progress.file, progress.position = file, position
+    progress.suspect(EventError("fails its CRC-32"))
+    progress.failed(State.BACKOFF, "fails its CRC-32", "")
+    told = progress.snapshot()["corruption"]
+    assert (told["file"], told["position"]) == (file, position)
+    return int(told["times"])
+
+
+def test_a_bad_event_that_comes_again_and_again() -> None:
+    progress = Progress()
+    progress.suspect(Unreachable("gone"))
+    assert progress.snapshot()["corruption"] is None
+    assert [bad_event_at(progress, "a.000001", 100) for _ in range(3)] == [1, 2, 3]
+    progress.streaming()
+    progress.suspect(Unreachable("gone"))
+    progress.failed(State.BACKOFF, "gone", "")
+    assert progress.snapshot()["corruption"]["times"] == 3, "a lost connection says nothing of that place"
+    assert bad_event_at(progress, "a.000001", 100) == 4
+    assert bad_event_at(progress, "a.000001", 200) == 1
+    assert bad_event_at(progress, "a.000002", 200) == 1
+
+
+def test_a_bad_event_is_forgotten_when_something_sound_has_come() -> None:
+    progress = Progress()
+    assert [bad_event_at(progress, "a.000001", 100) for _ in range(3)] == [1, 2, 3]
+    progress.lost_at = 0.0
+    assert progress.snapshot()["corruption"] is None
+    assert bad_event_at(progress, "a.000001", 100) == 1

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
 from testbed.cluster import REPLICATION_PASSWORD, REPLICATION_USER, Cluster
-from testbed.proxy import CHUNK, DOWN, UP, Cut, Proxy
+from testbed.proxy import CHUNK, DOWN, UP, Cut, Direction, Proxy
 
 DATA = bytes(range(256)) * 1024  # four times what the proxy reads at once
 
@@ -119,6 +121,7 @@ def test_cut_with_fin_is_an_orderly_end(through: Proxy) -> None:
     with connect(through) as connection:
         connection.sendall(b"x")
         assert receive(connection, 1) == b"x"
+        assert (through.forwarded(UP), through.forwarded(DOWN)) == (1, 1)
 
         through.cut(Cut.FIN)
 
@@ -165,6 +168,84 @@ def test_cut_after_counts_upwards_too(through: Proxy) -> None:
             receive(connection, 10)
     assert through.recorded is not None
     assert bytes(through.recorded[UP]) == b"01234"
+
+
+@pytest.mark.parametrize("how", Cut)
+@pytest.mark.parametrize("direction", [UP, DOWN])
+def test_each_connection_is_cut_at_its_own_offset(through: Proxy, direction: Direction, how: Cut) -> None:
+    offsets = [3, 0, 1, 7]
+    with connect(through) as old:
+        old.sendall(b"x")
+        assert receive(old, 1) == b"x"
+        through.cut_each(offsets, direction, how)
+        for left, offset in zip((3, 2, 1, 0), offsets, strict=True):
+            before = through.bytes[direction]
+            with suppress(ConnectionResetError), connect(through) as connection:  # of a cut at 0, at once
+                _send_until_cut(connection, b"0123456789")
+                _receive_until_cut(connection)
+            assert through.bytes[direction] - before == offset
+            assert through.cuts_left == left
+        old.sendall(b"y")
+        assert receive(old, 1) == b"y", "it was there before"
+    assert exchange(through, DATA) == DATA
+
+
+@pytest.mark.parametrize("direction", [UP, DOWN, None])
+def test_a_frozen_connection_is_forgotten_and_later_ones_live(through: Proxy, direction: Direction | None) -> None:
+    with connect(through) as connection:
+        connection.sendall(b"a")
+        assert receive(connection, 1) == b"a"
+
+        assert through.freeze(direction) == 1
+
+        connection.sendall(b"b")
+        assert exchange(through, b"another") == b"another"
+        passed = {UP: 1 + 7, DOWN: 1 + 7}
+        if direction is DOWN:
+            through.wait_for_bytes(passed[UP] + 1, UP)  # the other direction still works
+            passed[UP] += 1
+        assert through.bytes == passed
+        connection.settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            connection.recv(1)
+        through.resume()
+        with pytest.raises(TimeoutError):
+            connection.recv(1)
+
+
+def test_an_end_is_forgotten_too(echo: Echo, through: Proxy) -> None:
+    with connect(through) as connection:
+        connection.sendall(b"a")
+        assert receive(connection, 1) == b"a"
+        through.freeze(UP)
+        connection.shutdown(socket.SHUT_WR)
+        connection.settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            connection.recv(1)
+
+
+def test_a_pace(through: Proxy) -> None:
+    through.pace(1, 0.01)
+    with connect(through) as connection:
+        began = time.monotonic()
+        connection.sendall(b"0123456789")
+        assert receive(connection, 10) == b"0123456789"
+        assert time.monotonic() - began >= 0.09
+        assert exchange(through, b"both") == b"both", "one that waits does not hold up another"
+        through.pace(0, 0)
+        connection.sendall(DATA)
+        assert receive(connection, len(DATA)) == DATA
+
+
+@pytest.mark.parametrize("offset", [0, 100, CHUNK, len(DATA) - 1])
+def test_bytes_put_in(through: Proxy, offset: int) -> None:
+    through.insert_at(offset, b"surprise", DOWN)
+    with connect(through) as connection:
+        sender = threading.Thread(target=lambda: connection.sendall(DATA))
+        sender.start()
+        assert receive(connection, len(DATA) + 8) == DATA[:offset] + b"surprise" + DATA[offset:]
+        sender.join()
+    assert exchange(through, DATA) == DATA
 
 
 def test_a_stall_keeps_the_connection_and_resume_delivers(through: Proxy) -> None:

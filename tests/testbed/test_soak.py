@@ -114,6 +114,7 @@ def test_nothing_is_wrong_when_all_is_as_promised() -> None:
             1,
             "not both stored and at the source: mysql-bin.000003",
         ),
+        (replace(GOOD, unreadable=["no event at 7"]), Fault.DIFFERS, 1, "no event at 7"),
         (replace(GOOD, replica_checksums={"load_rows": 78}), Fault.STRAYED, 1, "CHECKSUM TABLE"),
         (replace(GOOD, replica_rows=frozenset({1, 2, 4})), Fault.STRAYED, 1, "do not hold the same rows: 1, of ids 3"),
         (

@@ -3,13 +3,13 @@
 cimport cython
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
-from binlogd.binlog.machine cimport copy, gtid, raw, raw_out, u32
+from binlogd.binlog.machine cimport copy, crc, gtid, raw, raw_out, u32
 from binlogd.binlog.walk cimport Walk
 
 cdef int _ROTATE, _FORMAT_DESCRIPTION, _HEARTBEAT, _GTID, _ANONYMOUS_GTID, _PREVIOUS_GTIDS, _HEARTBEAT_V2, _GTID_TAGGED
 cdef int _ARTIFICIAL
 cdef int _MORE, _CONTROL, _ERROR, _END
-cdef int64_t _HEADER, _WHOLE_LIMIT, _PREFIX, _MAX_PACKET, _GTID_PREFIX
+cdef int64_t _HEADER, _WHOLE_LIMIT, _PREFIX, _MAX_PACKET, _ERROR_MOST, _GTID_PREFIX
 
 
 @cython.final
@@ -28,6 +28,10 @@ cdef class Intake:
     @cython.locals(at=Py_ssize_t, event=Py_ssize_t, size=Py_ssize_t, length=int, prefix=int, stop=int, kind=int)
     cdef int _scan(
         self, Walk walk, const uint8_t* view, Py_ssize_t start, Py_ssize_t end, uint8_t* out) except -1 nogil
+    @cython.locals(event=Py_ssize_t, size=int64_t, content=int64_t)
+    cdef int _look(self, const uint8_t* view, Py_ssize_t at, Py_ssize_t end, int length) except -1 nogil
+    @cython.locals(body=Py_ssize_t)
+    cdef int _prove(self, Walk walk, const uint8_t* view, Py_ssize_t at, Py_ssize_t size) except -1 nogil
     cdef int _begin_packet(self, const uint8_t* view, Py_ssize_t at) except -1 nogil
     cdef void _event_end(self) noexcept nogil
     @cython.locals(event=Py_ssize_t, kind=int, size=int64_t)
@@ -47,6 +51,8 @@ cdef class Intake:
     cdef int _no_file(self, int kind) except -1 with gil
     cdef int _large_control(self, int length) except -1 with gil
     cdef int _bad_size(self, Walk walk, int length) except -1 with gil
+    cdef int _bad_packet(self, int64_t size, int length) except -1 with gil
+    cdef int _bad_control(self, Walk walk, int kind, Py_ssize_t size) except -1 with gil
     cdef int _bad_sum(self, Walk walk) except -1 with gil
 
 

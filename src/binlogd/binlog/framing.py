@@ -34,9 +34,10 @@ else:
     except ImportError:
         from binlogd.binlog import machine as cython
 if not cython.compiled:
-    from binlogd.binlog.machine import copy, gtid, raw, raw_out, u32
+    from binlogd.binlog.machine import copy, crc, gtid, raw, raw_out, u32
 
 MAX_PACKET = 0xFFFFFF  # payload bytes of one packet; a longer payload continues in the next
+ERROR_MOST = 1024  # bytes of an ERR packet, whose text has 512 at most (MYSQL_ERRMSG_SIZE), and of all that is no event
 GTID_PREFIX = 1024  # of any event this much shows its GTID: a GTID event is shorter
 
 _ROTATE = 4
@@ -54,6 +55,7 @@ _HEADER = HEADER_LENGTH
 _WHOLE_LIMIT = WHOLE_LIMIT
 _PREFIX = PREFIX
 _MAX_PACKET = MAX_PACKET
+_ERROR_MOST = ERROR_MOST
 _GTID_PREFIX = GTID_PREFIX
 
 
@@ -156,11 +158,13 @@ class Intake:
                 continue
             if length > _WHOLE_LIMIT:
                 if end - at < _PREFIX:
+                    self._look(view, at, end, length)
                     break
                 self._begin_large(walk, view, at, end, length)
                 at += 4 + prefix
                 continue
             if end - at - 4 < length:
+                self._look(view, at, end, length)
                 break
             event = at + 4 + prefix
             size = length - prefix
@@ -178,6 +182,8 @@ class Intake:
                 or kind == _HEARTBEAT_V2
                 or view[event + 17] & _ARTIFICIAL
             ):
+                if walk is not None:
+                    self._prove(walk, view, event, size)
                 self._hand_out(view, event, size)
                 self._event_end()
                 stop = _CONTROL
@@ -191,6 +197,28 @@ class Intake:
                 self._event_end()
         self.consumed = at
         return stop
+
+    def _look(self, view: memoryview, at: int, end: int, length: int) -> None:
+        """Of a packet that is not all there: whether it is as long as its event says, or as an error may be.
+
+        The rest of one that is too long would come as heartbeats, a few bytes a second, and the source wait meanwhile.
+        """
+        event = at + 4 + self._prefix
+        if end - at > 4 and view[at + 4]:
+            if length > _ERROR_MOST:
+                self._no_event(length, view[at + 4])
+        elif end - event >= _HEADER:
+            size = u32(view, event + 9)
+            content = length - self._prefix
+            if size < content or (size > content and length != _MAX_PACKET):
+                self._bad_packet(size, length)
+
+    def _prove(self, walk: Walk, view: memoryview, at: int, size: int) -> None:
+        """An event that is not stored is sound all the same: a flipped bit can make one of what must be stored."""
+        if walk.checksum or view[at + 4] == _FORMAT_DESCRIPTION:
+            body = size - 4
+            if crc(view, at, body, 0) != u32(view, at + body):
+                self._bad_control(walk, view[at + 4], size)
 
     def _begin_packet(self, view: memoryview, at: int) -> None:
         """The sequence goes on, and the source says whether it waits for an ACK."""
@@ -278,6 +306,12 @@ class Intake:
 
     def _bad_size(self, walk: Walk, length: int) -> NoReturn:
         raise EventError(f"an event of {walk.length} bytes at {walk.position} in a packet of {length}")
+
+    def _bad_packet(self, size: int, length: int) -> NoReturn:
+        raise EventError(f"a packet of {length} bytes begins with an event of {size}")
+
+    def _bad_control(self, walk: Walk, kind: int, size: int) -> NoReturn:
+        raise EventError(f"an artificial event behind {walk.position} (type {kind}, {size} bytes) fails its CRC-32")
 
     def _bad_sum(self, walk: Walk) -> NoReturn:
         raise EventError(f"the packets of the event at {walk.position} do not add up to its length")

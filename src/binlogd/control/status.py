@@ -21,6 +21,7 @@ from binlogd.store.publication import NOTHING, Publication
 from binlogd.store.reader import publication_of, read_file, read_store
 
 MISSING_HINT = "what the source still has is fetched again by itself; see who changes files in the data folder"
+CORRUPT_TIMES = 3  # in a row at one place, before it is an alarm: once or twice is a network's hiccup
 LOST_AFTER = 10.0  # seconds without a source before it is an alarm: a restart is shorter
 
 
@@ -123,6 +124,9 @@ def _stream_alarms(source: dict[str, Any]) -> list[Alarm]:
     message, hint = source["last_error"] or "", source["last_hint"] or ""
     if source["alarm"]:
         return [Alarm("critical", source["alarm"], source["lost_at"], f"receiving has stopped: {message}", hint)]
+    corruption = source["corruption"]
+    if corruption and corruption["times"] >= CORRUPT_TIMES:
+        return [_corrupt_stream(corruption, message)]
     if state in ("backoff", "connecting") and source["lost_at"] and time.time() - source["lost_at"] > LOST_AFTER:
         return [Alarm("critical", "source_lost", source["lost_at"], message, hint)]
     if state == "streaming" and source["semi_sync_wanted"] and not source["semi_sync"]:
@@ -137,6 +141,20 @@ def _stream_alarms(source: dict[str, Any]) -> list[Alarm]:
             )
         ]
     return []
+
+
+def _corrupt_stream(corruption: dict[str, Any], message: str) -> Alarm:
+    """The source sends the same bad bytes again and again, so asking again will not mend it."""
+    file, position = corruption["file"], corruption["position"]
+    return Alarm(
+        "critical",
+        "corrupt_stream",
+        corruption["since"],
+        f"{corruption['times']} times in a row what the source sent of {file} at {position} was corrupt: its own file"
+        f" or the network is damaged; nothing from there on is stored ({message})",
+        f"run at the source: mysqlbinlog --verify-binlog-checksum {file}; when it finds nothing, look for what alters"
+        " the connection, and use TLS",
+    )
 
 
 def _server(sender: dict[str, Any] | None) -> dict[str, Any]:

@@ -9,9 +9,11 @@ from __future__ import annotations
 import math
 import time
 from array import array
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import Enum
 from typing import Any
+
+from binlogd.errors import BinlogdError, EventError
 
 ACKS_KEPT = 4096  # latest ACK times that percentiles are taken over
 
@@ -24,6 +26,16 @@ class State(Enum):
     BACKOFF = "backoff"
     STOPPED = "stopped"
     FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Corruption:
+    """What came of ``file`` at ``position`` failed its checks, ``times`` times in a row, first at ``since``."""
+
+    file: str
+    position: int
+    times: int
+    since: float
 
 
 @dataclass(slots=True)
@@ -51,6 +63,7 @@ class Progress:
     missing: str = ""  # what was published and is not on disk any more
     since: float = field(default_factory=time.time)
     lost_at: float = field(default_factory=time.time)  # when the source was lost; 0 once it sent something sound
+    corruption: Corruption | None = None  # of what it sent last before it was lost; of no account once lost_at is 0
     _acks: array[float] = field(default_factory=lambda: array("d", bytes(8 * ACKS_KEPT)))
 
     def acknowledged(self, seconds: float) -> None:
@@ -76,8 +89,23 @@ class Progress:
         self.last_hint = hint
         self.lost_at = self.lost_at or now
 
+    def suspect(self, trouble: BinlogdError) -> None:
+        """Before ``failed``: whether it was a bad event that ended the connection, and the same one once more.
+
+        It is the same when nothing sound has come since the last time and the place has not changed. That the
+        connection was lost otherwise in between says nothing of the place.
+        """
+        if not isinstance(trouble, EventError):
+            return
+        before = self.corruption
+        if before is not None and self.lost_at and (before.file, before.position) == (self.file, self.position):
+            self.corruption = Corruption(self.file, self.position, before.times + 1, before.since)
+        else:
+            self.corruption = Corruption(self.file, self.position, 1, time.time())
+
     def snapshot(self) -> dict[str, Any]:
         """The ``source`` section of the status (interface.md)."""
+        corruption = self.corruption
         acks = sorted(self._acks[: min(self.acks_sent, ACKS_KEPT)])
 
         def percentile(share: float) -> float | None:
@@ -87,6 +115,7 @@ class Progress:
             "state": self.state.value,
             "since": self.since,
             "lost_at": self.lost_at or None,
+            "corruption": asdict(corruption) if corruption is not None and self.lost_at else None,
             "host": self.host,
             "port": self.port,
             "server_uuid": self.server_uuid,

@@ -154,6 +154,7 @@ class Receiver:
                         self._wait_out(lasting, refusals.next())
                         continue
                     pause = backoff.next()
+                    self._progress.suspect(trouble)
                     self._progress.failed(State.BACKOFF, trouble.message, trouble.hint)
                     self._progress.reconnects += 1
                     log.warning("source lost", error=trouble.message, hint=trouble.hint, retry_in=f"{pause:.1f}s")

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from binlogd.binlog.events import FormatDescription, for_position_start
+from binlogd.binlog.events import FormatDescription, clear_in_use, for_position_start
 from binlogd.binlog.gtid import GtidSet
-from binlogd.binlog.header import ChecksumAlgorithm
+from binlogd.binlog.header import CRC_LENGTH, ChecksumAlgorithm
 from binlogd.binlog.walk import GtidRun, Walk
-from binlogd.errors import SourceDiverged, SourceRefused
+from binlogd.errors import EventError, SourceDiverged, SourceRefused
 from binlogd.store.disk import Disk
 from binlogd.store.index import Summary, fingerprint
 from binlogd.store.layout import Timeline, binlog_base, binlog_number
@@ -102,6 +102,10 @@ class Tail:
         put behind ours.
         """
         assert self.walk is not None
+        # Without checksums MySQL does not compute it anew for what it changes in there.
+        crc32 = self._algorithm is ChecksumAlgorithm.CRC32
+        if crc32 and clear_in_use(event)[-CRC_LENGTH:] != event[-CRC_LENGTH:]:
+            raise EventError(f"the repetition of {self.name}'s FORMAT_DESCRIPTION event fails its CRC-32")
         if for_position_start(event) != for_position_start(self._format):
             raise SourceDiverged(f"its {self.name} begins otherwise than the one that is stored")
         return self.walk
