@@ -85,9 +85,23 @@ def test_a_short_write_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.Monke
 def test_folders_are_durable_with_their_parents(tmp_path: Path) -> None:
     disk = Recording()
     disk.make_folder(tmp_path / "a" / "b" / "c")
-    assert disk.steps == ["sync folder"] * 3
+    assert disk.steps == ["sync folder"] * 4, "of the one that was there, too: whoever made it may have died"
     disk.make_folder(tmp_path / "a" / "b")
-    assert len(disk.steps) == 3
+    assert disk.steps == ["sync folder"] * 5
+
+
+def test_a_folder_that_others_made_where_we_may_not_look(tmp_path: Path) -> None:
+    class Closed(Recording):
+        def sync_folder(self, path: Path) -> None:
+            if path == tmp_path:
+                raise PermissionError(13, "Permission denied")
+            super().sync_folder(path)
+
+    (tmp_path / "a").mkdir()
+    Closed().make_folder(tmp_path / "a" / "b")
+    assert (tmp_path / "a" / "b").is_dir()
+    with pytest.raises(PermissionError):
+        Closed().make_folder(tmp_path / "c")
 
 
 def test_a_file_in_a_folders_place(tmp_path: Path) -> None:

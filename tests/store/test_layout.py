@@ -64,12 +64,13 @@ def test_binary_logs_come_in_the_order_of_their_numbers(tmp_path: Path) -> None:
 
 
 def test_what_is_unfinished(tmp_path: Path) -> None:
-    unfinished = [".b.000002.new", ".b.index.new", "b.000001.marks"]
+    unfinished = [".b.000002.new", ".b.index.new", "b.000001.marks", "b.000001.synced"]
     folder = make_store(tmp_path, dict.fromkeys(["b.000001", "b.000001.idx", "b.index", *unfinished], b""))
     timeline = folder.timelines()[0]
     (timeline.path / ".snapshot").mkdir()
     (timeline.path / "old.marks").mkdir()
-    assert sorted(path.name for path in timeline.temporaries()) == unfinished
+    assert [path.name for path in timeline.temporaries("b.000002")] == unfinished
+    assert [path.name for path in timeline.temporaries("b.000001")] == unfinished[:-1]
 
 
 def test_a_stray_name_that_is_no_utf_8(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from binlogd.store.layout import DataFolder
 from binlogd.store.publication import NOTHING
 from binlogd.store.reader import UNFINISHED, read_contents
 from binlogd.store.recovery import Recovered, recover
+from binlogd.store.synced import synced_path
 from tests.binlog.making import CRC32, OFF, UUID_A, Log, broken, sample
 from tests.store.support import FIRST, SECOND, THIRD, Quick, Recording, chain, data_of, make_store, newest
 
@@ -48,6 +49,7 @@ def test_a_tail_cut_at_every_byte(tmp_path: Path, algorithm: ChecksumAlgorithm) 
     sure = sure_ends(log)
     for size in range(len(log.data) + 1):
         path.write_bytes(log.data[:size])
+        synced_path(path).unlink(missing_ok=True)  # it speaks of the file that was there before
         if size < sure[0]:
             with pytest.raises(StoreDamaged, match="ends before its first event"):
                 found(folder)

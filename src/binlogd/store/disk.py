@@ -6,16 +6,19 @@ come before or after its data; a new name may be lost with its folder). The rule
 
 * bytes count once ``sync`` of their descriptor has returned; nothing else makes them durable;
 * a file appears under its final name when it is whole (``begin``, ``replace``): sync, rename, sync of the folder;
-* a failed ``sync`` is never tried again as if it could still succeed: the kernel may have dropped the dirty pages;
+* a failed ``sync`` is never tried again as if it could still succeed: the kernel may have dropped the dirty pages,
+  and holds as clean what the disk does not have. So what is in memory of the file is let go, and whoever reads it next,
+  in this process or another, reads what the disk has.
 * what is written goes to a file's end, wherever that is (O_APPEND): a file that somebody cut short gets no hole.
 """
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from binlogd.errors import StoreUnreadable
@@ -85,9 +88,19 @@ class Disk:
         while view:
             view = view[os.write(descriptor, view) :]
 
+    def overwrite(self, descriptor: int, data: bytes) -> None:
+        """Put ``data`` in the place of what the file begins with: in one step, within its first sector."""
+        flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
+        fcntl.fcntl(descriptor, fcntl.F_SETFL, flags & ~os.O_APPEND)  # with it Linux would put them at the end
+        os.pwrite(descriptor, data, 0)
+
     def sync(self, descriptor: int) -> None:
         """fdatasync: on return everything written, and the size, is durable."""
-        os.fdatasync(descriptor)
+        try:
+            os.fdatasync(descriptor)
+        except OSError:
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+            raise
 
     def truncate(self, descriptor: int, size: int) -> None:
         """Cut the file to ``size`` and go on writing there."""
@@ -121,10 +134,16 @@ class Disk:
     def make_folder(self, path: Path) -> None:
         """A new folder, parents included, durable on return."""
         if path.is_dir():
+            with suppress(PermissionError):  # where we may not look others made it
+                self.sync_folder(path.parent)  # whoever made it may have died before he did
             return
         self.make_folder(path.parent)
-        os.mkdir(path, FOLDER_MODE)
+        self.add_folder(path)
         self.sync_folder(path.parent)
+
+    def add_folder(self, path: Path) -> None:
+        """A new folder in one that is there; durable after ``sync_folder`` of that."""
+        os.mkdir(path, FOLDER_MODE)
 
     def remove(self, path: Path) -> None:
         """Remove a file; durable after ``sync_folder``."""

@@ -9,6 +9,7 @@
           mysql-bin.000001
           mysql-bin.000001.idx       what the file holds (index.py)
           mysql-bin.000002.marks     where transactions begin in the newest file (index.py)
+          mysql-bin.000002.synced    how much of it is durable, when it has no checksums (synced.py)
           mysql-bin.index            as mysqld writes it
 
 Timelines are numbered from 1 in the order in which they were followed. A binary log's name is ``<base>.<digits>``;
@@ -60,15 +61,16 @@ class Timeline:
         names.sort(key=binlog_number)
         return names
 
-    def temporaries(self) -> list[Path]:
-        """Unfinished files that a crash left, and marks."""
+    def temporaries(self, tail: str) -> list[Path]:
+        """What a crash left: unfinished files, marks, and what is said of other binary logs than ``tail`` alone."""
         with explained("list", self.path):
-            return [
+            return sorted(
                 self.path / entry.name
                 for entry in os.scandir(self.path)
-                if entry.name.startswith(".") or entry.name.endswith(".marks")
+                if entry.name.startswith(".") or entry.name.endswith((".marks", ".synced"))
+                if entry.name != f"{tail}.synced"
                 if entry.is_file(follow_symlinks=False)
-            ]
+            )
 
 
 def is_binlog_name(name: str) -> bool:

@@ -31,6 +31,7 @@ from binlogd.store.disk import explained
 from binlogd.store.index import FINGERPRINTS, Summary, fetch_summaries, fingerprint, read_summary
 from binlogd.store.layout import DataFolder, Timeline
 from binlogd.store.publication import NOTHING, Publication
+from binlogd.store.synced import synced_part, synced_path
 
 FIRST_EVENT = len(BINLOG_MAGIC)  # its offset
 UNFINISHED = "an unfinished transaction"
@@ -212,13 +213,14 @@ def read_contents(path: Path, end: int | None = None, progress: Progress | None 
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             size = os.fstat(descriptor).st_size if end is None else end
-            head = read_head(descriptor, size)
+            counted = synced_part(path, size)
+            head = read_head(descriptor, counted)
             if head is None:
                 return None
             walk = Walk(position=FIRST_EVENT, checksum=head.algorithm.length)
             torn, gathered = "", Gathered()
             try:
-                walk_file(descriptor, walk, size, progress, gathered)
+                walk_file(descriptor, walk, counted, progress, gathered)
             except EventError as bad:
                 torn = bad.message
             if not torn and walk.transaction_end < size:
@@ -378,7 +380,7 @@ def read_further(path: Path, position: int) -> Further | None:
     with explained("read", path):
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            size = os.fstat(descriptor).st_size
+            size = synced_part(path, os.fstat(descriptor).st_size)
             try:
                 head = read_head(descriptor, size)
             except EventError as bad:
@@ -393,17 +395,23 @@ def read_further(path: Path, position: int) -> Further | None:
                 walk_file(descriptor, walk, size, gathered=gathered)
             if walk.transaction_end == position:
                 return None
-            os.fdatasync(descriptor)
         finally:
             os.close(descriptor)
+    sync_file(path)
     return Further(walk.transaction_end, gathered.set())
 
 
 def sync_file(path: Path) -> None:
-    """Make what was read of a file durable, before it is shown to anybody."""
+    """Make what was read of a file durable, how much of it counts, and its name, before it is shown to anybody."""
     with explained("sync", path):
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fdatasync(descriptor)
-        finally:
-            os.close(descriptor)
+        for each in (path, synced_path(path), path.parent):
+            try:
+                descriptor = os.open(each, os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                if each == path:
+                    raise
+                continue
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)

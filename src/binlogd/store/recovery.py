@@ -47,15 +47,15 @@ def recover(folder: DataFolder, disk: Disk, progress: Progress | None = None) ->
         with explained("sync", folder.binlogs):  # whoever made the folders may have died before he did
             disk.sync_folder(folder.path)
             disk.sync_folder(folder.binlogs)
+    names = {timeline: timeline.binlogs() for timeline in timelines}
+    listing = [(timeline, name) for timeline in timelines for name in names[timeline]]
     for timeline in timelines:
-        for path in timeline.temporaries():
+        for path in timeline.temporaries(names[timeline][-1] if listing and timeline == listing[-1][0] else ""):
             with explained("remove", path):
                 disk.remove(path)
     holdings = Holdings()
     tail: Contents | None = None
     dropped, reason = 0, ""
-    names = {timeline: timeline.binlogs() for timeline in timelines}
-    listing = [(timeline, name) for timeline in timelines for name in names[timeline]]
     fetch_summaries(timeline.path / name for timeline, name in listing[:-1])
     for number, (timeline, name) in enumerate(listing, 1):
         if number == len(listing):

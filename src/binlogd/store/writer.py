@@ -26,7 +26,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from binlogd.binlog.gtid import GtidSet
-from binlogd.binlog.header import BINLOG_MAGIC
+from binlogd.binlog.header import BINLOG_MAGIC, ChecksumAlgorithm
 from binlogd.binlog.walk import Mark
 from binlogd.errors import StoreUnreadable
 from binlogd.store.background import BackgroundSync
@@ -42,6 +42,7 @@ from binlogd.store.index import (
 )
 from binlogd.store.layout import Timeline
 from binlogd.store.reader import read_head
+from binlogd.store.synced import SyncedSize, synced_part, synced_path
 from binlogd.store.watch import Watch, missing
 
 
@@ -65,6 +66,7 @@ class Writer:
         self._synced = 0  # bytes that were there when the last sync began that has ended
         self._background = BackgroundSync(disk)
         self._covered = 0  # bytes that the sync in the background is for; 0: none is
+        self._said: SyncedSize | None = None  # where it is written down what is durable: of a file without checksums
         self.given_up = 0  # bytes cut off because a sync of them failed
 
     @property
@@ -93,6 +95,7 @@ class Writer:
         self.size = found
         self._synced = min(found, size)
         self._dirty = True  # whoever wrote it may not have synced it
+        self._begin_saying()
         if found != size:
             try:
                 self.cut(size)
@@ -110,6 +113,8 @@ class Writer:
         self.name = name
         self.size = self._synced = len(content)
         self._dirty = False
+        self._begin_saying()
+        self._say()
         add_to_file_list(self._disk, self._timeline, name)
 
     def append(self, data: memoryview) -> None:
@@ -136,6 +141,22 @@ class Writer:
         self._look_at_it()
         self._dirty = False
         self._synced = self.size
+        self._say()
+
+    def _begin_saying(self) -> None:
+        with explained("read", self.path):
+            head = read_head(self._descriptor, self.size)
+        if head is None or head.algorithm is not ChecksumAlgorithm.OFF:
+            return
+        if self._durable:
+            self._said = SyncedSize(self._disk, self.path)
+        elif (stale := synced_path(self.path)).exists():  # nothing is synced from now on, and everything counts
+            with explained("remove", stale):
+                self._disk.remove(stale)
+
+    def _say(self) -> None:
+        if self._said is not None:
+            self._said.say(self._synced)
 
     def begin_sync(self) -> None:
         """Begin to make durable what was appended so far. None may be under way."""
@@ -157,7 +178,8 @@ class Writer:
             raise self._failed_sync(bad) from bad
         if self._covered:
             self._look_at_it()
-        self._synced, self._covered = max(self._synced, self._covered), 0
+            self._synced, self._covered = max(self._synced, self._covered), 0
+            self._say()
 
     def _look_at_it(self) -> None:
         """Raises unless the file is there, and holds what was written. Costs a microsecond."""
@@ -189,6 +211,8 @@ class Writer:
             raise self._changed(self.size, position)
         with explained("cut", self.path):
             if self.size != position:
+                if self._said is not None and synced_part(self.path, self.size) > position:
+                    self._said.say(position)
                 self._disk.truncate(self._descriptor, position)
                 self.size = position
                 self._dirty = True
@@ -196,6 +220,7 @@ class Writer:
                 self._disk.sync(self._descriptor)
                 self._dirty = False
             self._synced = position
+        self._say()
 
     def mark(self, marks: Iterable[Mark]) -> None:
         """Put marks beside the file; the first time all that it has so far.
@@ -219,11 +244,16 @@ class Writer:
         with explained("sync", self.path):
             self._disk.sync(self._descriptor)
         self._dirty = False
+        self._synced = self.size
+        self._say()
         with explained("write", index_path(self.path)):
             write_index(self._disk, self._timeline.path, summary, self._read_marks())
         if self._marks >= 0:
             with explained("remove", marks_path(self.path)), suppress(FileNotFoundError):
                 self._disk.remove(marks_path(self.path))
+        if self._said is not None:
+            with explained("remove", synced_path(self.path)):
+                self._disk.remove(synced_path(self.path))
         self.close()
 
     def _read_marks(self) -> bytes:
@@ -252,3 +282,6 @@ class Writer:
                     self._disk.close(descriptor)
         self._descriptor = self._marks = -1
         self._unmarked = False
+        if self._said is not None:
+            self._said.close()
+            self._said = None
