@@ -9,7 +9,7 @@ BIN     := $(VENV)/bin
 HOT     := walk framing
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint prepare bench bench-quick wheel
+.PHONY: help setup demo test test-all lint prepare bench bench-quick fuzz wheel
 
 help:
 	@echo "make demo      the failover story with real MySQL servers, half a minute after the first download"
@@ -19,6 +19,8 @@ help:
 	@echo "make bench     speed beside MySQL's own, table and plots into docs/performance, 40 minutes;"
 	@echo "               BENCH='--only serving --rounds 3' is passed on, and a part goes into bench-out"
 	@echo "make bench-quick   the same with small loads into bench-out, 3 minutes"
+	@echo "make fuzz      what strangers can send, by coverage-guided fuzzing: a table, and 1 when something is found;"
+	@echo "               7 minutes, or FUZZ='--minutes 60 --jobs 2'"
 	@echo "make wheel     a wheel for this machine's Python and a source distribution, in dist/"
 	@echo "make setup     only the virtual environment .venv"
 
@@ -80,6 +82,14 @@ bench: setup $(VENV)/.compiled $(VENV)/.bench
 
 bench-quick: setup $(VENV)/.compiled
 	@$(BIN)/python -m testbed.bench --size quick $(BENCH)
+
+# atheris, which nothing else needs, has wheels for few versions of Python.
+$(VENV)/.fuzz: $(VENV)/.ready
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
+	@touch $@
+
+fuzz: setup $(VENV)/.compiled $(VENV)/.fuzz
+	@$(BIN)/python -m tests.fuzz $(FUZZ)
 
 # Compiled where there is a compiler; BINLOGD_PURE=1 makes a wheel for every machine, in plain Python.
 wheel: setup
