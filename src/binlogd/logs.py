@@ -64,7 +64,7 @@ def _clean(value: Any, depth: int) -> Any:
 
 
 def _dumps(event: EventDict, **options: Any) -> str:
-    """JSON in which everything that is not to be printed is escaped, not only what JSON demands: terminals show logs."""
+    """JSON in which what is not to be printed is escaped, not only what JSON demands: terminals show logs."""
     text = json.dumps(event, ensure_ascii=False, **options)
     if text.isprintable():
         return text

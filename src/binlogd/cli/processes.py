@@ -43,13 +43,14 @@ def prepare_process() -> None:
 
     And no core: it would hold passwords, and pages of data. A limit of 0 is for cores that are files; those that go to
     a program (systemd-coredump) are not asked for of a process that is not dumpable, whose memory other processes of
-    the same user cannot read either.
+    the same user cannot read either. Whoever sets BINLOGD_DEBUG wants to look inside, and can.
 
     SIGHUP will reload the configuration one day; until then it says that it did not.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    _prctl(_PR_SET_DUMPABLE, 0)
+    if os.environ.get("BINLOGD_DEBUG", "0") in ("", "0"):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        _prctl(_PR_SET_DUMPABLE, 0)
     signal.signal(signal.SIGHUP, lambda *_: log.warning("SIGHUP: reloading is not available in this version; restart"))
