@@ -1,7 +1,7 @@
 """A password that binlogd knows is in nothing that it writes, and nothing that it makes is anybody else's to read.
 
 Each way to give a password has a binlogd of its own, which goes through what may make it talk: a source that cannot be
-reached, logins that fail, a check, a status, and a crash where cores are wanted.
+reached, logins that fail, a check, a status, and crashes where cores are wanted.
 """
 
 from __future__ import annotations
@@ -130,12 +130,10 @@ def test_a_password_is_in_nothing_that_is_written(told: Told) -> None:
                             cursor.execute(statement)
                             shown.append(str(cursor.fetchall()))
         assert len(shown) == 4
-        for command in (("check", "--json"), ("check",)):
-            done = told.command(*command)
-            shown += [done.stdout, done.stderr]
-        for command in (("status", "--json"), ("status",), ("list",)):
-            done = run_command(*command, "--data-dir", str(told.data), cwd=told.folder)
-            shown += [done.stdout, done.stderr]
+        done = told.command("check")
+        shown += [done.stdout, done.stderr]
+        done = run_command("status", "--json", "--data-dir", str(told.data), cwd=told.folder)
+        shown += [done.stdout, done.stderr]
         os.kill(first, signal.SIGABRT)
         assert told.sender() != first, "it was started again"
         os.kill(process.pid, signal.SIGABRT)
@@ -152,21 +150,22 @@ def test_a_password_is_in_nothing_that_is_written(told: Told) -> None:
 @pytest.mark.servers
 def test_everything_is_its_owners_alone(tmp_path: Path, mysql: Distribution) -> None:
     """Whatever the umask: files 0600, folders 0700, sockets 0600, of a store that a source has filled."""
-    before = os.umask(0)
-    try:
-        with Cluster(tmp_path / "cluster", mysql) as cluster:
-            source = cluster.server()
-            one = Binlogd(tmp_path / "b", source)
-            try:
-                one.start().wait_streaming()
-                source.execute("CREATE DATABASE d", "FLUSH BINARY LOGS", "CREATE TABLE d.t (a INT)")
-                one.wait_for(source)
-                assert one.query("SELECT @@server_id")
-                found = {path: path.lstat().st_mode for path in (one.data, *one.data.rglob("*"))}
-            finally:
-                one.close()
-    finally:
-        os.umask(before)
+    with Cluster(tmp_path / "cluster", mysql) as cluster:
+        source = cluster.server()
+        one = Binlogd(tmp_path / "b", source)
+        before = os.umask(0)
+        try:
+            one.start()
+        finally:
+            os.umask(before)
+        try:
+            one.wait_streaming()
+            source.execute("CREATE DATABASE d", "FLUSH BINARY LOGS", "CREATE TABLE d.t (a INT)")
+            one.wait_for(source)
+            assert one.query("SELECT @@server_id")
+            found = {path: path.lstat().st_mode for path in (one.data, *one.data.rglob("*"))}
+        finally:
+            one.close()
     names = {path.name for path in found}
     assert {"auto.cnf", "private_key.pem", "server-key.pem", "receiver.sock", "sender.sock", "receiver.lock"} <= names
     assert any(name.endswith(".idx") for name in names)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from itertools import pairwise
 
 import pytest
@@ -162,6 +163,19 @@ def test_one_is_worked_for_at_a_time_and_others_have_their_turns(gate: Gate) -> 
     asyncio.run(both())
     assert [step for step in steps if step != "live"] == ["a", "a", "a", "b", "b", "b"]
     assert all("live" in pair for pair in pairwise(steps)), "something else runs behind every step"
+
+
+def test_behind_a_step_is_a_rest(gate: Gate) -> None:
+    """Three fourths of the processor are left to the replicas, however many strangers there are."""
+    left = iter((True, True, False))
+
+    def step() -> bool:
+        time.sleep(0.01)
+        return next(left)
+
+    began = time.monotonic()
+    asyncio.run(gate.work(step))
+    assert time.monotonic() - began >= 3 * 0.01 * (1 + gates.REST) * 0.99
 
 
 def test_who_is_ended_gives_the_bench_back(gate: Gate) -> None:

@@ -24,6 +24,7 @@ from binlogd.wire.client import ClientState
 from binlogd.wire.errors import decode_error
 from binlogd.wire.handshake import HandshakeResponse41
 from binlogd.wire.server import MAX_PRELOGIN_PACKET, ServerConnection
+from binlogd.wire.sha256crypt import sha256_crypt_steps
 from tests.sender.listening import PASSWORD, USERS, WAIT, Listening, anybody
 from tests.sender.test_listener import assert_quiet, ended, raw, refused, shell
 from tests.wire.support import make_client
@@ -138,7 +139,7 @@ def test_a_name_that_is_unknown_costs_what_a_wrong_password_costs(
     monkeypatch.setattr(gate, "DELAY", 0.0)
     spent: list[int] = []
     steps: list[int] = []
-    crypt, work = auth.sha256_crypt_steps, ServerConnection.work
+    crypt, work = sha256_crypt_steps, ServerConnection.work
 
     def counting(password: bytes, salt: bytes, rounds: int) -> Generator[None, None, bytes]:
         spent[-1] += rounds
