@@ -15,7 +15,7 @@ from typing import Any
 import pymysql
 import pytest
 
-from binlogd.sender import gate
+from binlogd.sender import gate, listener
 from binlogd.sender.service import User
 from binlogd.sender.sql.statements import Role
 from binlogd.wire import auth
@@ -258,6 +258,21 @@ def test_who_is_ended_before_it_began_leaves_no_socket(listening: Listening, mon
         clients = [stack.enter_context(raw(listening)) for _ in range(50)]
         assert sum(1 for client in clients[:-1] if ended(client)) == 49
         listening.until(lambda: len(listening.service.connections) == 1)
+
+
+def test_who_was_gone_before_we_looked_leaves_no_socket(listening: Listening, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel refuses options of a socket whose client is gone: then there is no conversation to close it."""
+    kept: list[socket.socket] = []
+
+    def gone(_service: object, _connection: object, accepted: socket.socket) -> None:
+        kept.append(accepted)
+        raise OSError(22, "Invalid argument")
+
+    monkeypatch.setattr(listener, "Conversation", gone)
+    with raw(listening) as client:
+        assert ended(client)
+    listening.until_empty()
+    assert [accepted.fileno() for accepted in kept] == [-1]
 
 
 def test_it_is_an_ordinary_error_to_clients(listening: Listening, monkeypatch: pytest.MonkeyPatch) -> None:
