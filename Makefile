@@ -9,7 +9,7 @@ BIN     := $(VENV)/bin
 HOT     := walk framing
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint prepare bench bench-quick soak wheel
+.PHONY: help setup demo test test-all lint prepare bench bench-quick soak fuzz wheel
 
 help:
 	@echo "make demo      the failover story with real MySQL servers, half a minute after the first download"
@@ -21,6 +21,8 @@ help:
 	@echo "make bench-quick   the same with small loads into bench-out, 3 minutes"
 	@echo "make soak      kill -9 under load, 200 rounds in a quarter of an hour, and nothing may be lost;"
 	@echo "               SOAK='--rounds 20 --seed 7' is passed on"
+	@echo "make fuzz      what strangers can send, by coverage-guided fuzzing: a table, and 1 when something is found;"
+	@echo "               7 minutes, or FUZZ='--minutes 60 --jobs 2'"
 	@echo "make wheel     a wheel for this machine's Python and a source distribution, in dist/"
 	@echo "make setup     only the virtual environment .venv"
 
@@ -85,6 +87,14 @@ bench-quick: setup $(VENV)/.compiled
 
 soak: setup $(VENV)/.compiled
 	@$(BIN)/python -m testbed.soak $(SOAK)
+
+# atheris, which nothing else needs, has wheels for few versions of Python.
+$(VENV)/.fuzz: $(VENV)/.ready
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
+	@touch $@
+
+fuzz: setup $(VENV)/.compiled $(VENV)/.fuzz
+	@$(BIN)/python -m tests.fuzz $(FUZZ)
 
 # Compiled where there is a compiler; BINLOGD_PURE=1 makes a wheel for every machine, in plain Python.
 wheel: setup

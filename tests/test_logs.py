@@ -126,10 +126,14 @@ except ValueError as error:
     assert "S3CRET" not in text
 
 
-def test_a_peer_cannot_write_lines_of_its_own() -> None:
-    text = run('configure_logging("human"); log.info("error", text="a\\nroot: all is well\\x1b[2J")')
+@pytest.mark.parametrize("form", ["human", "json"])
+def test_a_peer_cannot_write_lines_of_its_own(form: str) -> None:
+    said = "a\nroot: all is well\x1b[2J \x9b2J \x85 \u2028 \u202e \x7f \ud800"
+    text = run(f'configure_logging("{form}"); log.info("error", text={said!r})')
     assert len(text.splitlines()) == 1
-    assert "\x1b" not in text
+    assert text.rstrip("\n").isprintable()
+    if form == "json":
+        assert json.loads(text)["text"] == said
 
 
 def test_unconfigured_never_writes_to_stdout() -> None:

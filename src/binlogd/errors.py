@@ -20,10 +20,16 @@
 ``LocalProtocolError`` is ours alone: a caller asked a protocol object for something its state does not allow. It
 is a bug, never caused by a peer, and therefore not a ``BinlogdError``.
 
-A message says what happened and what is at risk; the hint says what to do. Both are one line and hold no secret.
+A message says what happened and what is at risk; the hint says what to do. Both are one line and hold no secret. A
+message may repeat what a stranger said; as a text (``str``) it is one line whatever that was.
 """
 
 from __future__ import annotations
+
+
+def one_line(text: str) -> str:
+    """``text`` in which nothing ends a line or moves a cursor: blanks are spaces, the rest is escaped."""
+    return "".join(char if char.isprintable() else " " if char.isspace() else ascii(char)[1:-1] for char in text)
 
 
 class BinlogdError(Exception):
@@ -45,7 +51,8 @@ class BinlogdError(Exception):
         self.code = code
 
     def __str__(self) -> str:
-        return f"{self.message} — {self.hint}" if self.hint else self.message
+        text = f"{self.message} — {self.hint}" if self.hint else self.message
+        return text if text.isprintable() else one_line(text)
 
 
 class ConfigError(BinlogdError):

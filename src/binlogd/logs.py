@@ -14,6 +14,7 @@ stdout, which may be carrying a binary log, never sees a log line.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -60,6 +61,14 @@ def _clean(value: Any, depth: int) -> Any:
             key: REDACTED if _SECRET_KEY.search(str(key)) else _clean(item, depth + 1) for key, item in value.items()
         }
     return [_clean(item, depth + 1) for item in value]
+
+
+def _dumps(event: EventDict, **options: Any) -> str:
+    """JSON in which what is not to be printed is escaped, not only what JSON demands: terminals show logs."""
+    text = json.dumps(event, ensure_ascii=False, **options)
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
 
 
 def _printable(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
@@ -140,5 +149,5 @@ def _json() -> list[Processor]:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
         redact,
-        structlog.processors.JSONRenderer(ensure_ascii=False),
+        structlog.processors.JSONRenderer(serializer=_dumps),
     ]

@@ -160,16 +160,18 @@ def running(binlogd: Binlogd, *, plain: bool = False) -> Iterator[Binlogd]:
 
     The first ``check_build`` proves that it is what was asked for.
     """
-    before = os.environ.get("BINLOGD_PURE")
-    os.environ["BINLOGD_PURE"] = "1" if plain else "0"
+    wanted = {"BINLOGD_PURE": "1" if plain else "0", "BINLOGD_DEBUG": "1"}  # the latter: /proc shows it to us
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ |= wanted
     try:
         yield binlogd
     finally:
         binlogd.close()
-        if before is None:
-            del os.environ["BINLOGD_PURE"]
-        else:
-            os.environ["BINLOGD_PURE"] = before
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def check_build(pid: int, *, plain: bool) -> None:

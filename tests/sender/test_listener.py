@@ -20,7 +20,7 @@ import pymysql
 import pytest
 
 from binlogd.errors import ListenError, ServerError
-from binlogd.sender import conversation
+from binlogd.sender import conversation, gate
 from binlogd.sender.listener import listen
 from binlogd.wire.capabilities import Capability
 from binlogd.wire.client import TlsPolicy
@@ -98,12 +98,12 @@ def test_a_refusal(listening: Listening, user: str, password: str) -> None:
         1045,
         f"Access denied for user '{user}'@'127.0.0.1' (using password: {'YES' if password else 'NO'})",
     )
-    assert took >= conversation.REFUSAL_DELAY
+    assert took >= gate.DELAY
     assert listening.ask(lambda: listening.service.refused) == 1
 
 
 def test_guessers_hold_up_nobody(listening: Listening, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(conversation, "REFUSAL_DELAY", 2.0)
+    monkeypatch.setattr(gate, "DELAY", 2.0)
     with ThreadPoolExecutor(10) as pool:
         guesses = [pool.submit(refused, listening.connect, "admin", f"guess {n}") for n in range(10)]
         listening.until(lambda: listening.service.refused == 10)
@@ -381,7 +381,8 @@ def test_what_is_no_login(listening: Listening, said: bytes) -> None:
     assert listening.query("SELECT @@server_id") == [(4711,)]
 
 
-def test_two_hundred_quick_ones_leave_nothing(listening: Listening) -> None:
+def test_two_hundred_quick_ones_leave_nothing(listening: Listening, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate, "DELAY", 0.0)
     listening.connect().close()
     listening.until_empty()
     before = descriptors()

@@ -24,6 +24,7 @@ from binlogd.wire.auth import (
     scramble_sha2,
     sha2_stage2,
 )
+from tests.wire.support import matches
 
 NONCE = bytes(range(1, 21))
 # SELECT PASSWORD('secret') on MySQL 5.6
@@ -77,8 +78,8 @@ def test_the_native_hash_is_mysqls() -> None:
     parsed = PasswordHash.parse(NATIVE_HASH)
     assert parsed.plugin is Plugin.NATIVE
     assert parsed.digest == native_stage2(b"secret")
-    assert parsed.matches(b"secret")
-    assert not parsed.matches(b"Secret")
+    assert matches(parsed, b"secret")
+    assert not matches(parsed, b"Secret")
     assert str(parsed) == NATIVE_HASH
     assert PasswordHash.parse(NATIVE_HASH.lower()) == parsed
 
@@ -91,8 +92,8 @@ def test_sha2_hashes_round_trip_in_both_spellings(password: bytes, salt: bytes, 
     assert len(spelled) == 70
     assert PasswordHash.parse(spelled) == made
     assert PasswordHash.parse("0x" + spelled.encode("latin-1").hex()) == made
-    assert made.matches(password.decode("latin-1").encode())
-    assert not made.matches(password + b"x")
+    assert matches(made, password.decode("latin-1").encode())
+    assert not matches(made, password + b"x")
 
 
 @pytest.mark.parametrize(

@@ -106,6 +106,19 @@ def test_the_server_may_switch_the_plugin(first: str, second: str, answer: bytes
     assert client.auth_plugin == second
 
 
+def test_the_server_may_switch_only_once() -> None:
+    """As MySQL's clients have it; otherwise a source could have answers to as many nonces as it likes."""
+    client = make_client()
+    greet(client)
+    client.data_to_send()
+    say(client, AuthSwitchRequest("mysql_native_password", OTHER_NONCE).encode(), 2)
+    client.data_to_send()
+    with pytest.raises(ProtocolError, match="second change"):
+        say(client, AuthSwitchRequest("mysql_native_password", OTHER_NONCE).encode(), 4)
+    assert client.data_to_send() == b""
+    assert client.state is ClientState.CLOSED
+
+
 def test_an_unknown_plugin_is_refused_with_a_hint() -> None:
     client = make_client()
     greet(client)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import string
+from collections.abc import Generator
 from typing import Any
 
 import pytest
@@ -194,11 +195,12 @@ def test_a_refused_full_login_costs_one_hashing_for_every_name(rounds: int, monk
     decoy = decoy_for([hashed] if rounds else [])
     spent: list[int] = []
 
-    def counting(_password: bytes, _salt: bytes, rounds: int) -> bytes:
+    def counting(_password: bytes, _salt: bytes, rounds: int) -> Generator[None, None, bytes]:
         spent.append(rounds)
+        yield
         return b""
 
-    monkeypatch.setattr(auth, "sha256_crypt", counting)
+    monkeypatch.setattr(auth, "sha256_crypt_steps", counting)
     for account in (hashed, Account("repl", "secret"), Account("other", "secret")):
         with pytest.raises(ServerError, match="Access denied"):
             pump(make_client(password="wrong"), make_server(account, decoy=decoy))

@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from binlogd.errors import ServerError
+from binlogd.errors import ProtocolError, ServerError
 from binlogd.receiver.session import Session
 
 PERSIST_SINCE = (8, 0, 0)
@@ -98,29 +98,48 @@ def grant(account: str, privileges: str = "REPLICATION SLAVE, REPLICATION CLIENT
 
 def ask(session: Session, *, local: bool) -> SourceState:
     """Everything, over a session that is logged in. ``local`` says that nobody can listen on the way."""
-    version, account, clock = session.ask("SELECT VERSION(), CURRENT_USER(), UNIX_TIMESTAMP()").rows[0]
-    ahead = int(str(clock)) + 0.5 - time.time()  # the source's clock in whole seconds
+    who = "SELECT VERSION(), CURRENT_USER(), UNIX_TIMESTAMP()"
+    rows = _rows(session, who, 3)
+    if len(rows) != 1:
+        raise ProtocolError(f"the source answered {who} with {len(rows)} rows")
+    version, account, clock = rows[0][:3]
+    ahead = _number(clock) + 0.5 - time.time()  # the source's clock in whole seconds
     names = ", ".join(f"'{name}'" for name in _VARIABLES)
     wanted = f"Variable_name IN ({names}) OR Variable_name LIKE 'rpl\\_semi\\_sync\\_%'"
-    variables = session.ask(f"SHOW GLOBAL VARIABLES WHERE {wanted}").rows
-    status = session.ask("SHOW GLOBAL STATUS LIKE 'Rpl\\_semi\\_sync\\_%'").rows
-    grants = session.ask("SHOW GRANTS FOR CURRENT_USER()").rows
+    variables = _rows(session, f"SHOW GLOBAL VARIABLES WHERE {wanted}", 2)
+    status = _rows(session, "SHOW GLOBAL STATUS LIKE 'Rpl\\_semi\\_sync\\_%'", 2)
+    grants = _rows(session, "SHOW GRANTS FOR CURRENT_USER()", 1)
     try:
-        logs = session.ask("SHOW BINARY LOGS").rows
-        binary_logs = tuple((str(row[0]), int(str(row[1]))) for row in logs)
+        binary_logs = tuple((row[0], _number(row[1])) for row in _rows(session, "SHOW BINARY LOGS", 2))
     except ServerError as refused:
         if refused.code not in (ER_SPECIFIC_ACCESS_DENIED, ER_NO_BINARY_LOGGING):
             raise
         binary_logs = None
     return SourceState(
-        version=str(version),
-        account=str(account),
+        version=version,
+        account=account,
         encrypted=session.encrypted,
         compression=session.compression or "",
         local=local,
         ahead=ahead,
-        variables={str(row[0]).lower(): str(row[1]) for row in variables},
-        status={str(row[0]).lower(): str(row[1]) for row in status},
-        grants=tuple(str(row[0]) for row in grants),
+        variables={row[0].lower(): row[1] for row in variables},
+        status={row[0].lower(): row[1] for row in status},
+        grants=tuple(row[0] for row in grants),
         binary_logs=binary_logs,
     )
+
+
+def _rows(session: Session, sql: str, columns: int) -> list[tuple[str, ...]]:
+    """What the source answers, each row as texts of at least so many columns; ProtocolError for fewer."""
+    result = session.ask(sql)
+    if result.rows and len(result.columns) < columns:
+        raise ProtocolError(f"the source answered {sql} with {len(result.columns)} columns, {columns} are needed")
+    return [tuple(str(value) for value in row) for row in result.rows]
+
+
+def _number(text: str) -> int:
+    """A whole number that the source says; ProtocolError for anything else."""
+    try:
+        return int(text)
+    except ValueError:
+        raise ProtocolError(f"the source says {text[:40]!r} where a number must stand") from None

@@ -2,14 +2,13 @@
 
 A thin shell around ``wire.ServerConnection``: it moves bytes, runs statements through ``sql.execute`` and dumps
 through ``Dump``. While a dump runs it keeps listening, so that a client that goes away is noticed at once. Everything
-has a limit in time: logging in, taking a block of a dump; and a refusal is answered a moment late, so that passwords
-cannot be guessed fast.
+has a limit in time: logging in, taking a block of a dump. What a stranger may cost, and how late a refusal is answered
+so that passwords cannot be guessed fast, is the gate's to say.
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
 import socket
 import ssl
 from contextlib import suppress
@@ -19,6 +18,7 @@ from binlogd.errors import ProtocolError, Refusal
 from binlogd.logs import get_logger
 from binlogd.sender.channel import Channel
 from binlogd.sender.dump import Dump, DumpRequest
+from binlogd.sender.gate import TOO_MANY
 from binlogd.sender.service import Connection, Service, User
 from binlogd.sender.sql.execute import execute
 from binlogd.sender.sql.results import ColumnKind, ColumnSpec, ResultSet
@@ -41,7 +41,6 @@ from binlogd.wire.server import ServerConnection, ServerState
 LOGIN_TIMEOUT = 10.0  # seconds from the first byte to being logged in, MySQL's connect_timeout
 IDLE_TIMEOUT = 28_800.0  # seconds between statements, MySQL's wait_timeout
 REPLY_TIMEOUT = 60.0  # seconds to take an answer, MySQL's net_write_timeout
-REFUSAL_DELAY = 0.1  # seconds at least before a refused login hears so: guessing is slow, a typo is not
 SHORTEST_HEARTBEAT = 0.001  # seconds, MySQL's own least SOURCE_HEARTBEAT_PERIOD
 NON_BLOCK = 1  # BINLOG_DUMP_NON_BLOCK: end at the end instead of waiting
 HEARTBEAT_V2 = 2  # USE_HEARTBEAT_EVENT_V2 of MySQL 8.0.26; MariaDB uses the bit for something else
@@ -71,6 +70,8 @@ class Conversation:
             require_tls=service.require_tls,
             peer_host=connection.address,
             decoy=service.decoy,
+            admit=lambda _: service.gate.admit(connection),
+            in_steps=True,
         )
         self._session = SessionState(connection.id, "", connection.address)
 
@@ -116,6 +117,11 @@ class Conversation:
         self._user = self._service.find_user(name, self._connection.address)
         return self._user.account if self._user else None
 
+    def _work(self) -> bool:
+        """A step of computing for a login; whether there is another."""
+        self._wire.work()
+        return self._wire.state is ServerState.HASHING
+
     async def _log_in(self) -> bool:
         wire, channel, connection = self._wire, self._channel, self._connection
         await self._flush()
@@ -129,6 +135,8 @@ class Conversation:
             if not data:
                 return False
             wire.receive(data)
+            if wire.state is ServerState.HASHING:
+                await self._service.gate.work(self._work)
             if wire.account is not None or wire.refusal is None:
                 await self._flush()  # a refusal has to wait a moment, see below
         connection.user = wire.user
@@ -138,7 +146,8 @@ class Conversation:
         if wire.refusal is not None:
             self._service.refused += 1
             log.warning("login refused", client=connection.address, reason=wire.refusal.message)
-            await asyncio.sleep(REFUSAL_DELAY * random.uniform(1.0, 1.5))  # noqa: S311 - no secret
+            if wire.refusal.code != TOO_MANY.code:
+                await asyncio.sleep(self._service.gate.refuse(connection))
             await self._flush()
             return False
         self._session.user = wire.user

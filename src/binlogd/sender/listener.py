@@ -116,25 +116,23 @@ class Listener:
             if said:
                 log.info("accepting connections again")
             said = False
-            if len(service.connections) >= service.max_connections:
+            host, port = _plain(address[0]), address[1]
+            if (words := service.gate.turns_away(host)) is not None:
                 with suppress(OSError):
-                    accepted.send(turn_away(1040, "Too many connections"))
+                    accepted.send(turn_away(words.code, words.message))
                 accepted.close()
                 continue
-            connection = service.open_connection(_plain(address[0]), address[1])
+            connection = service.open_connection(host, port)
             task = asyncio.create_task(self._serve(connection, accepted))
             connection.task = task
-            task.add_done_callback(partial(self._ended, connection))
+            task.add_done_callback(partial(self._ended, connection, accepted))
 
     async def _serve(self, connection: Connection, accepted: socket.socket) -> None:
-        try:
-            conversation = Conversation(self._service, connection, accepted)
-        except OSError:
-            accepted.close()  # it was gone before we looked
-            return
-        await conversation.run()
+        with suppress(OSError):  # it was gone before we looked
+            await Conversation(self._service, connection, accepted).run()
 
-    def _ended(self, connection: Connection, task: asyncio.Task[None]) -> None:
+    def _ended(self, connection: Connection, accepted: socket.socket, task: asyncio.Task[None]) -> None:
+        accepted.close()  # it is open if the task was ended before it began
         self._service.close_connection(connection)
         if not task.cancelled() and task.exception() is not None:
             log.error("conversation failed", exc_info=task.exception())

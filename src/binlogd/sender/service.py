@@ -18,6 +18,7 @@ from binlogd.errors import Refusal
 from binlogd.sender.blocks import Blocks
 from binlogd.sender.catalog import Catalog
 from binlogd.sender.dump import Dump
+from binlogd.sender.gate import Gate
 from binlogd.sender.live import LiveTail
 from binlogd.sender.sql.backend import AttachedReplica, BinaryLog, BinaryLogStatus, Process
 from binlogd.sender.sql.facts import ServerFacts, advertised_version
@@ -99,6 +100,7 @@ class Service:
         self.rsa_key = rsa_key
         self.require_tls = require_tls
         self.max_connections = max_connections
+        self.gate = Gate(max_connections)
         self.cache = FastAuthCache()
         self.decoy = decoy_for([user.account for user in users.values()])
         self.connections: dict[int, Connection] = {}
@@ -119,6 +121,7 @@ class Service:
         connection = Connection(self._next_id, address, port)
         self._next_id = self._next_id % 0xFFFFFFFF + 1
         self.connections[connection.id] = connection
+        self.gate.enter(connection)
         self.accepted += 1
         self.most_connections = max(self.most_connections, len(self.connections))
         return connection
@@ -126,6 +129,7 @@ class Service:
     def close_connection(self, connection: Connection) -> None:
         """It is gone."""
         self.connections.pop(connection.id, None)
+        self.gate.leave(connection)
         if connection.dump is not None:
             self.sent_by_gone += connection.dump.sent_bytes
 

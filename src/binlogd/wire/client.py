@@ -129,6 +129,7 @@ class ClientConnection:
         self._plugin = Plugin.CACHING_SHA2
         self._nonce = b""
         self._asked_for_key = False
+        self._switched = False
         self._answer: ResultReader | None = None
         self._outcome: Result | ServerError | None = None
 
@@ -381,6 +382,9 @@ class ClientConnection:
                 raise ProtocolError(f"the server sent a packet of kind {kind:#04x} during the login")
 
     def _on_switch(self, request: AuthSwitchRequest) -> None:
+        if self._switched:
+            raise ProtocolError("the server asks for a second change of the authentication method; one is allowed")
+        self._switched = True
         try:
             plugin = Plugin(request.plugin)
         except ValueError:

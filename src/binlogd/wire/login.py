@@ -12,6 +12,9 @@ and a full login always costs one sha256-crypt, whether or not there is a hash t
 is treated like the ``decoy``, an account of the kind that the real ones are.
 
 The password is asked for only over TLS or a local socket; otherwise it comes under RSA, or the login fails.
+
+What a stranger can make us compute costs milliseconds: RSA, and the hash. Before each step of it the generator yields
+None, a pause: whoever drives it may do something else and goes on with ``next``.
 """
 
 from __future__ import annotations
@@ -74,8 +77,8 @@ class Login:
     rsa_key: RsaKey | None
     cache: FastAuthCache
 
-    def run(self, response: bytes) -> Generator[bytes, bytes, Verdict]:
-        """The exchange from the client's first answer on."""
+    def run(self, response: bytes) -> Generator[bytes | None, bytes, Verdict]:
+        """The exchange from the client's first answer on; None is a pause."""
         plugin = self.began_with
         plugins = (self.account or self.decoy).plugins
         if plugin is None or plugin not in plugins:
@@ -94,7 +97,7 @@ class Login:
         fits = check_native(response, self.nonce, bytes(20) if stage2 is None else stage2)
         return self._verdict(fits and stage2 is not None, Plugin.NATIVE)
 
-    def _caching_sha2(self, response: bytes) -> Generator[bytes, bytes, Verdict]:
+    def _caching_sha2(self, response: bytes) -> Generator[bytes | None, bytes, Verdict]:
         if response in (b"", b"\0"):
             return self._verdict(self._has_empty_password(), Plugin.CACHING_SHA2, used_password=False)
         if self._fits_fast(response):
@@ -108,8 +111,10 @@ class Login:
             assert self.rsa_key is not None
             if answer == PUBLIC_KEY_WANTED:
                 answer = yield AuthMoreData(self.rsa_key.public_pem).encode()
+            yield None
             password = self._decrypt(self.rsa_key, answer)
-        return self._verdict(self._fits_full(password), Plugin.CACHING_SHA2)
+        yield None
+        return self._verdict((yield from self._fits_full(password)), Plugin.CACHING_SHA2)
 
     def _fits_fast(self, response: bytes) -> bool:
         stage2 = None
@@ -129,7 +134,7 @@ class Login:
             return b""
         return bytes(byte ^ self.nonce[i % len(self.nonce)] for i, byte in enumerate(masked))
 
-    def _fits_full(self, answer: bytes) -> bool:
+    def _fits_full(self, answer: bytes) -> Generator[None, None, bool]:
         """``answer`` is the password and its NUL. Costs one sha256-crypt for every name."""
         terminated = answer.endswith(b"\0") and len(answer) <= MAX_PASSWORD + 1
         password = answer[:-1] if terminated else b""
@@ -137,7 +142,7 @@ class Login:
         known = (account or self.decoy).parsed_hash or self.decoy.parsed_hash
         if known is None or known.plugin is not Plugin.CACHING_SHA2:
             known = _ANY_HASH
-        fits = known.matches(password)
+        fits = yield from known.matching(password)
         if account is None or not terminated:
             return False
         if account.password is not None:

@@ -1,12 +1,15 @@
 """The server's role: greet, let in whoever has the password, hand out commands, frame the answers.
 
-    GREETING ──► [WANT_TLS ──► GREETING ──►] AUTHENTICATING ──► READY ⇄ ANSWERING ⇄ STREAMING
+    GREETING ──► [WANT_TLS ──► GREETING ──►] AUTHENTICATING ──► [HASHING ──►] READY ⇄ ANSWERING ⇄ STREAMING
     any state ──► CLOSED   after a refused login, COM_QUIT, or a ProtocolError
 
 The caller moves bytes: ``receive`` what came, send what ``data_to_send`` gives, also after CLOSED: the
 refusal is in it. In WANT_TLS it gives ``remainder()`` and all that follows to the TLS layer, calls
 ``tls_established``, and goes on with the decrypted bytes; a client may send its TLS hello right behind the
 SSLRequest, and whoever reads exactly ``wanted`` bytes until then has nothing to give back.
+
+A full login costs milliseconds of computing. A server ``in_steps`` does it in HASHING, a step for each ``work``, so
+that its caller can do something else in between; otherwise ``receive`` does it all and HASHING is never seen.
 
 ``next_command`` hands out one command at a time. Each is answered by one ``reply_…`` (Quit by nothing), or
 turned into a dump by ``begin_stream``, after which the caller frames the packets itself, ``next_command``
@@ -88,6 +91,7 @@ class ServerState(Enum):
     GREETING = auto()
     WANT_TLS = auto()
     AUTHENTICATING = auto()
+    HASHING = auto()
     READY = auto()
     ANSWERING = auto()
     STREAMING = auto()
@@ -102,11 +106,11 @@ def turn_away(code: int, message: str) -> bytes:
 class ServerConnection:
     """One client's connection, from its first byte.
 
-    ``nonce`` is 20 fresh bytes of ``make_nonce``. ``find_account`` gives the account of a name, or None; it is
-    asked once. An unknown name is treated like ``decoy``: give ``decoy_for`` of the real accounts, so that neither
-    what is said nor how long it takes tells which names exist. ``peer_host`` is for the text of a refusal.
-    ``secure_transport`` says that the connection cannot be overheard though it has no TLS (a Unix socket).
-    Without ``rsa_key`` a full login needs TLS.
+    ``nonce`` is 20 fresh bytes of ``make_nonce``. ``find_account`` gives the account of a name, or None; it is asked
+    once; ``admit`` is asked when the password is right, and may still refuse. An unknown name is treated like
+    ``decoy``: give ``decoy_for`` of the real accounts, so that neither what is said nor how long it takes tells which
+    names exist. ``peer_host`` is for the text of a refusal. ``secure_transport`` says that the connection cannot be
+    overheard though it has no TLS (a Unix socket). Without ``rsa_key`` a full login needs TLS. ``in_steps``: see above.
     """
 
     def __init__(
@@ -123,6 +127,8 @@ class ServerConnection:
         secure_transport: bool = False,
         peer_host: str = "localhost",
         decoy: Account | None = None,
+        admit: Callable[[Account], Refusal | None] | None = None,
+        in_steps: bool = False,
         max_prelogin_packet: int = MAX_PRELOGIN_PACKET,
         max_command: int = MAX_COMMAND,
     ) -> None:
@@ -136,6 +142,8 @@ class ServerConnection:
         self._secure_transport = secure_transport
         self._peer_host = peer_host
         self._decoy = decoy or _DECOY
+        self._admit = admit
+        self._in_steps = in_steps
         self._max_command = max_command
         self._offered = OFFERED | (Capability.SSL if tls_available else Capability(0))
         self._reader = PacketReader(max_payload=max_prelogin_packet)
@@ -143,7 +151,7 @@ class ServerConnection:
         self._state = ServerState.GREETING
         self._tls_active = False
         self._response: HandshakeResponse41 | None = None
-        self._exchange: Generator[bytes, bytes, Verdict] | None = None
+        self._exchange: Generator[bytes | None, bytes, Verdict] | None = None
         self._verdict: Verdict | None = None
         self._refusal: Refusal | None = None
         self._send(
@@ -221,8 +229,7 @@ class ServerConnection:
         """Bytes from the client, in any pieces.
 
         Raises ``ProtocolError``, and the connection is then CLOSED with an ERR packet in ``data_to_send``. A
-        refused login raises nothing: the state is CLOSED and ``refusal`` says why. A full login costs about 5
-        ms of hashing.
+        refused login raises nothing: the state is CLOSED and ``refusal`` says why.
         """
         if self._state is ServerState.CLOSED:
             raise LocalProtocolError("receive() after the connection was closed")
@@ -244,6 +251,11 @@ class ServerConnection:
         except ProtocolError as error:
             self._fail(error)
             raise
+
+    def work(self) -> None:
+        """In HASHING: the next step, of a fraction of a millisecond, or one or two with RSA."""
+        self._require(ServerState.HASHING)
+        self._continue_login(None)
 
     def remainder(self) -> bytes:
         """In WANT_TLS: take what came behind the SSLRequest; it belongs to the TLS layer."""
@@ -385,20 +397,26 @@ class ServerConnection:
             rsa_key=self._rsa_key,
             cache=self._cache,
         )
-        self._state = ServerState.AUTHENTICATING
         self._exchange = login.run(response.auth_response)
         self._continue_login(None)
 
     def _continue_login(self, answer: bytes | None) -> None:
-        assert self._exchange is not None
+        exchange = self._exchange
+        assert exchange is not None
         try:
-            # A generator is started by sending it None; mypy knows only what it is sent afterwards.
-            self._send(next(self._exchange) if answer is None else self._exchange.send(answer))
+            # None starts a generator and goes on after a pause; mypy knows only of answers.
+            said = next(exchange) if answer is None else exchange.send(answer)
+            while said is None and not self._in_steps:
+                said = next(exchange)
         except StopIteration as stop:
-            verdict: Verdict = stop.value
             self._exchange = None
-            self._verdict = verdict
-            self._conclude(verdict)
+            self._conclude(stop.value)
+            return
+        if said is None:
+            self._state = ServerState.HASHING
+        else:
+            self._send(said)
+            self._state = ServerState.AUTHENTICATING
 
     def _conclude(self, verdict: Verdict) -> None:
         if verdict.unsupported:
@@ -414,7 +432,10 @@ class ServerConnection:
                 "28000",
                 f"Access denied for user '{_shown(self.user)}'@'{self._peer_host}' (using password: {used})",
             )
+        elif self._admit is not None and (full := self._admit(verdict.account)) is not None:
+            self._refuse(full.code, full.sqlstate, full.message)
         else:
+            self._verdict = verdict
             if verdict.preface is not None:
                 self._send(verdict.preface)
             self._send(Ok().encode())
