@@ -211,7 +211,7 @@ def test_there_is_room_for_the_smallest_events() -> None:
     data = bytearray(log.data[start:])
     assert len(data) == 19_000
     outlet = Outlet(sequence=0, covering=None)
-    outlet.position = start
+    outlet.position, outlet.checksum = start, 0
     out = memoryview(bytearray(room_for(len(data))))
     assert outlet.frame(data, 0, len(data), out)
     assert outlet.consumed == len(data)
