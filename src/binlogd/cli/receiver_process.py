@@ -20,7 +20,8 @@ from binlogd.receiver.session import Secret, SourceOptions, Tls
 from binlogd.store.disk import Disk
 from binlogd.store.layout import DataFolder
 from binlogd.store.lock import StoreLock
-from binlogd.store.recovery import recover
+from binlogd.store.reader import DAMAGED_HINT
+from binlogd.store.recovery import recover, still_damaged
 from binlogd.wire.compression import Algorithm
 
 SUPERVISED_REFUSAL_PAUSE = 60.0  # seconds before a source that refused us is asked again, while replicas are served
@@ -73,6 +74,8 @@ def run_receiver(settings: Settings, *, supervised: bool = False) -> None:
                 bytes=recovered.dropped,
                 reason=recovered.reason,
             )
+        for file in recovered.damaged:
+            log.error("a stored file is damaged", file=file.name, error=file.damage, hint=DAMAGED_HINT)
         progress = Progress()
         board = Board(recovered.publication)
         started = time.monotonic()
@@ -85,6 +88,7 @@ def run_receiver(settings: Settings, *, supervised: bool = False) -> None:
                 "uptime_s": round(time.monotonic() - started, 3),
                 "source": progress.snapshot() | {"semi_sync_wanted": options.semi_sync},
                 "publication": board.current.encode(),
+                "damaged": [file.alarm() for file in still_damaged(recovered.damaged)],
             }
 
         control = ControlThread(folder.path / RECEIVER, snapshot, board)
