@@ -1,4 +1,4 @@
-"""Damage at rest, with real servers: told of, never served, and mended from the source while everything else goes on."""
+"""Damage at rest, with real servers: told of, never served, mended from the source while everything else goes on."""
 
 from __future__ import annotations
 

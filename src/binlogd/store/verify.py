@@ -314,8 +314,8 @@ class _File:
         start: int | None = FIRST_EVENT if head.format else self._behind(head, FIRST_EVENT)
         walk = Walk(position=start or self._end, checksum=head.algorithm.length)
         marks = read_marks(self._path) if self._finished else iter(())
+        before = 0
         while True:
-            before = walk.position
             bad = None
             try:
                 for _ in walk_blocks(self._descriptor, walk, self._end):
@@ -333,6 +333,7 @@ class _File:
                 break
             self._bad += 1
             place = walk.position
+            self._run.advanced(place - before, self._path.name)
             yield self._finding(Kind.EVENT, bad.message, offset=place, event=type_name(walk.type))
             start = self._behind(head, place) if self._bad < MOST_EVENTS else None
             if start is None:
@@ -341,6 +342,8 @@ class _File:
                     yield replace(self._finding(Kind.EVENT, rest, offset=place), level=Level.WARNING)
                 self._run.advanced(self._end - place, self._path.name)
                 break
+            self._run.advanced(start - place, self._path.name)
+            before = start
             self._run.transactions += walk.transactions
             walk = Walk(position=start, checksum=head.algorithm.length)
         self._marks_differ |= next(marks, None) is not None
