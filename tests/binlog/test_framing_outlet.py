@@ -254,6 +254,29 @@ def test_no_damaged_event_goes_out_and_all_before_it_do() -> None:
             assert refused(data, log) == framed(log.each()[1:number]), f"byte {at} of event {number}"
 
 
+@pytest.mark.parametrize("size", [GTID_PREFIX - 24, GTID_PREFIX - 23, GTID_PREFIX - 22, 200_000])
+def test_no_damaged_event_of_any_size_goes_out(size: int) -> None:
+    log = Log().begin_file().transaction(1, sizes=(size,)).transaction(2)
+    number, made = next((n, made) for n, made in enumerate(log.events) if made.end - made.start > size)
+    for at in (made.start + 30, made.end - 1):
+        data = bytearray(log.data)
+        data[at] ^= 2
+        assert refused(data, log) == framed(log.each()[1:number])
+
+
+@ALGORITHMS
+def test_a_damaged_length_leaves_no_more_out(algorithm: ChecksumAlgorithm) -> None:
+    """Of a large event that is left out nothing is summed up; but where the next one begins must be sure.
+
+    This one would hide the XID and the GTID behind it, and with that the transaction.
+    """
+    log = Log(algorithm).begin_file().transaction(1, sizes=(5_000,)).transaction(2, sizes=(3_000,)).transaction(3)
+    number, made = next((n, made) for n, made in enumerate(log.events) if made.end - made.start > 5_000)
+    data = bytearray(log.data)
+    data[made.start + 9 : made.start + 13] = (log.events[number + 2].end - made.start).to_bytes(4, "little")
+    assert refused(data, log, covering=GtidSet.parse(f"{UUID_A}:1")) == framed(log.each()[1:2])
+
+
 @pytest.mark.parametrize("size", [600_000, 17_000_000])
 def test_of_a_large_damaged_event_the_end_never_goes_out(size: int) -> None:
     log = Log().begin_file().transaction(1, sizes=(size,)).transaction(2)
