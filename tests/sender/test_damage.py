@@ -162,7 +162,7 @@ def test_an_index_that_is_damaged_leads_nobody_astray(tmp_path: Path) -> None:
     index = index_path(path / FIRST)
     sound = index.read_bytes()
     catalog = catalog_of(folder)
-    at = sound.index(f"{UUID_A}:4 ".encode())
+    at = sound.rindex(f"{UUID_A}:4 ".encode())
     for place in (at + len(UUID_A) + 1, *range(0, len(sound), 67)):
         data = bytearray(sound)
         data[place] ^= 1
