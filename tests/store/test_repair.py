@@ -1,4 +1,4 @@
-"""A new copy takes a damaged file's place only when it is whole and all that the store knows of the file is true of it."""
+"""A new copy takes a damaged file's place only when it is whole, and all that the store knows is true of it."""
 
 from __future__ import annotations
 
