@@ -96,7 +96,7 @@ def test_a_damaged_store_is_an_alarm_and_no_end(tmp_path: Path) -> None:
     assert result.returncode == 0
     assert status["store"]["error"] is None
     assert "mysql-bin.000001" in status["alarms"][0]["message"]
-    assert "store_unreadable" in [alarm["code"] for alarm in status["alarms"]]
+    assert "store_damaged" in [alarm["code"] for alarm in status["alarms"]]
 
 
 def test_no_store(tmp_path: Path) -> None:

@@ -51,6 +51,12 @@ def test_a_copy_that_is_not_whole_and_sound_does_not(tmp_path: Path, indexed: bo
         assert judged(tmp_path / str(number), content, indexed=indexed), number
 
 
+def test_nor_does_one_of_which_only_the_end_is_damaged_where_nothing_else_is_known(tmp_path: Path) -> None:
+    log = chain(3)[SECOND]
+    for number, content in enumerate((bytes(log.data[:-1]), broken(bytes(log.data), log.position - 1))):
+        assert judged(tmp_path / str(number), content, indexed=False, there=False), "all its GTIDs are there"
+
+
 def test_a_file_of_another_history_does_not(tmp_path: Path) -> None:
     """Sound, of the same name, with the same GTIDs, and made at another time."""
     other = later(chain(3)[SECOND], 100)
