@@ -61,7 +61,7 @@ prepare: setup $(VENV)/.compiled
 PLAIN   := tests/binlog/test_walk.py tests/binlog/test_walk_boundaries.py tests/binlog/test_walk_marks.py \
            tests/binlog/test_machine.py \
            tests/binlog/test_framing.py tests/binlog/test_framing_outlet.py tests/receiver/test_stream.py \
-           tests/sender/test_dump.py tests/store/test_recovery.py
+           tests/sender/test_dump.py tests/sender/test_damage.py tests/store/test_recovery.py
 
 test: lint prepare $(VENV)/.bench
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m 'not slow' $(PYTEST)

@@ -211,7 +211,7 @@ def test_there_is_room_for_the_smallest_events() -> None:
     data = bytearray(log.data[start:])
     assert len(data) == 19_000
     outlet = Outlet(sequence=0, covering=None)
-    outlet.position = start
+    outlet.position, outlet.checksum = start, 0
     out = memoryview(bytearray(room_for(len(data))))
     assert outlet.frame(data, 0, len(data), out)
     assert outlet.consumed == len(data)
@@ -222,6 +222,110 @@ def test_a_length_on_disk_that_cannot_be() -> None:
     outlet = Outlet(sequence=0, covering=None)
     with pytest.raises(EventError, match="says it is 0 bytes long"):
         outlet.frame(bytearray(100), 0, 100, memoryview(bytearray(200)))
+
+
+def refused(data: bytes | bytearray, log: Log, *, covering: GtidSet | None = None, block: int = 256 * 1024) -> bytes:
+    """What goes out of a damaged file before it ends in an EventError: whole packets."""
+    outlet = Outlet(sequence=1, covering=covering.covering if covering else None)
+    outlet.position, outlet.checksum, outlet.limit = log.events[0].end, log.checksum, len(data)
+    out = memoryview(bytearray(room_for(block)))
+    stream = bytearray()
+    while outlet.position < len(data):
+        piece = bytearray(data[outlet.position : outlet.position + block])
+        try:
+            outlet.frame(piece, 0, len(piece), out)
+        except EventError as bad:
+            place = outlet.event if outlet.in_event else outlet.position
+            named = f"event at {place} " in bad.message
+            return bytes(stream + out[: outlet.filled]) if named else b"another place is named"
+        stream += out[: outlet.filled]
+        outlet.skipped_to = 0
+        assert outlet.consumed
+    pytest.fail("all of it was sent")
+
+
+def test_no_damaged_event_goes_out_and_all_before_it_do() -> None:
+    log = Log().begin_file().transaction(1, sizes=(5,)).statement(2).payload(3, size=9)
+    log.rotate()
+    for number, made in enumerate(log.events[1:], 1):
+        for at in range(made.start, made.end):
+            data = bytearray(log.data)
+            data[at] ^= 1 << at % 8
+            assert refused(data, log) == framed(log.each()[1:number]), f"byte {at} of event {number}"
+
+
+@pytest.mark.parametrize("size", [GTID_PREFIX - 24, GTID_PREFIX - 23, GTID_PREFIX - 22, 200_000])
+def test_no_damaged_event_of_any_size_goes_out(size: int) -> None:
+    log = Log().begin_file().transaction(1, sizes=(size,)).transaction(2)
+    number, made = next((n, made) for n, made in enumerate(log.events) if made.end - made.start > size)
+    for at in (made.start + 30, made.end - 1):
+        data = bytearray(log.data)
+        data[at] ^= 2
+        assert refused(data, log) == framed(log.each()[1:number])
+
+
+@ALGORITHMS
+def test_a_damaged_length_leaves_no_more_out(algorithm: ChecksumAlgorithm) -> None:
+    """Of a large event that is left out nothing is summed up; but where the next one begins must be sure.
+
+    This one would hide the XID and the GTID behind it, and with that the transaction.
+    """
+    log = Log(algorithm).begin_file().transaction(1, sizes=(5_000,)).transaction(2, sizes=(3_000,)).transaction(3)
+    number, made = next((n, made) for n, made in enumerate(log.events) if made.end - made.start > 5_000)
+    data = bytearray(log.data)
+    data[made.start + 9 : made.start + 13] = (log.events[number + 2].end - made.start).to_bytes(4, "little")
+    assert refused(data, log, covering=GtidSet.parse(f"{UUID_A}:1")) == framed(log.each()[1:2])
+
+
+@pytest.mark.parametrize("size", [600_000, 17_000_000])
+def test_of_a_large_damaged_event_the_end_never_goes_out(size: int) -> None:
+    log = Log().begin_file().transaction(1, sizes=(size,)).transaction(2)
+    number, made = next((n, made) for n, made in enumerate(log.events) if made.end - made.start > size)
+    whole = framed(log.each()[1 : number + 1])
+    for at in (made.start + 25, made.start + size // 2, made.end - 5, made.end - 4, made.end - 1):
+        data = bytearray(log.data)
+        data[at] ^= 2
+        stream = refused(data, log)
+        assert len(stream) < len(whole)
+        assert len(framed(log.each()[1:number])) < len(stream), "it was begun: its sum is known at its end"
+
+
+def test_a_large_event_that_is_known_to_be_damaged_is_not_begun() -> None:
+    log = Log().begin_file().transaction(1, sizes=(600_000,))
+    made = next(made for made in log.events if made.end - made.start > 600_000)
+    outlet = Outlet(sequence=1, covering=None)
+    outlet.position, outlet.damaged = log.events[1].end, made.start
+    data = bytearray(log.data[outlet.position : outlet.position + 100_000])
+    out = memoryview(bytearray(room_for(len(data))))
+    with pytest.raises(EventError, match=rf"the event at {made.start} \(type 30, \d+ bytes\) fails its CRC-32"):
+        outlet.frame(data, 0, len(data), out)
+    assert not outlet.in_event
+    assert outlet.position == made.start
+
+
+def test_a_gtid_that_is_damaged_leaves_no_transaction_out() -> None:
+    """What the replica has is not sent and, if it is large, not even summed up; what decides that must be sound."""
+    log = Log().begin_file().transaction(1).transaction(2, sizes=(5_000,)).transaction(3).transaction(4)
+    has = GtidSet.parse(f"{UUID_A}:1-2")
+    large = next(made for made in log.events if made.end - made.start > 5_000)
+    data = bytearray(log.data)
+    data[large.end - 100] ^= 1
+    assert sent(data, start=log.events[0].end, covering=has) == sent(log.data, start=log.events[0].end, covering=has)
+    for number in (0, 2):  # the GTID events of the first, which is left out, and of the third, which is not
+        at = log.starts[number]
+        for flip in (4, 44, 45):  # its type, and its number
+            data = bytearray(log.data)
+            data[at + flip] ^= 1
+            assert refused(data, log, covering=has) == framed(log.each()[1:2])
+
+
+def test_an_event_that_reaches_beyond_the_end_of_the_file() -> None:
+    """Without a checksum and an end of its own, as MariaDB writes it, nothing else tells that its length is wrong."""
+    log = Log(OFF, log_positions=False).begin_file().transaction(1).transaction(2)
+    number, made = len(log.events) - 3, log.events[-3]
+    data = bytearray(log.data)
+    data[made.start + 11] ^= 1
+    assert refused(data, log) == framed(log.each()[1:number])
 
 
 def test_our_own_packets_take_part_in_the_sequence() -> None:

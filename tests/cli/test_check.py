@@ -147,8 +147,12 @@ def test_a_folder_open_to_others(tmp_path: Path, ports: list[str]) -> None:
 def test_a_damaged_store(tmp_path: Path, ports: list[str]) -> None:
     (make_store(tmp_path) / "mysql-bin.000001").write_bytes(b"nothing")
     lines = check("--source", NOWHERE, "--data-dir", str(tmp_path), *ports, code=1)
+    assert line(lines, "store").startswith("ok: ")
+    assert line(lines, "store.mysql-bin.000001").startswith("fail: ")
+    (make_store(tmp_path / "other") / NEWEST).write_bytes(b"nothing")
+    lines = check("--source", NOWHERE, "--data-dir", str(tmp_path / "other"), *ports, code=1)
     assert line(lines, "store").startswith("fail: ")
-    assert "mysql-bin.000001" in line(lines, "store")
+    assert NEWEST in line(lines, "store")
     (tmp_path / "auto.cnf").write_text("[auto]\nserver-id=x\n")
     lines = check("--source", NOWHERE, "--data-dir", str(tmp_path), *ports, code=1)
     assert "auto.cnf does not hold" in line(lines, "store")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -107,14 +108,34 @@ def test_a_running_receiver_says_where_the_store_ends(tmp_path: Path) -> None:
     assert store["gtid_executed"] == f"{UUID_A}:1-5"
 
 
-@pytest.mark.parametrize("name", ["mysql-bin.000001", NEWEST])
-def test_a_damaged_file_hides_nothing_else(tmp_path: Path, name: str) -> None:
-    (make_store(tmp_path) / name).write_bytes(b"nothing of the kind")
+def test_a_damaged_newest_file_hides_nothing_else(tmp_path: Path) -> None:
+    (make_store(tmp_path) / NEWEST).write_bytes(b"nothing of the kind")
     status = collect(DataFolder(tmp_path))
-    assert name in status["store"]["error"]
+    assert NEWEST in status["store"]["error"]
     assert status["store"]["files"] == 2
     assert status["alarms"][0]["code"] == "store_unreadable"
     assert store_status(DataFolder(tmp_path), receiver())["gtid_executed"] == f"{UUID_A}:1-5"
+
+
+def test_a_damaged_finished_file_is_an_alarm_whoever_tells_of_it(tmp_path: Path) -> None:
+    name = "mysql-bin.000001"
+    (make_store(tmp_path) / name).write_bytes(b"nothing of the kind")
+    status = collect(DataFolder(tmp_path))
+    assert status["store"]["error"] is None
+    assert status["store"]["published"]["file"] == NEWEST
+    told = [{"file": name, "message": "bad", "hint": "mend it"}]
+    assert store_status(DataFolder(tmp_path), receiver() | {"damaged": told})["damaged"] == told
+    assert store_status(DataFolder(tmp_path), receiver())["damaged"] == []
+    for alarm in (
+        status["alarms"][0],
+        asdict(alarms(receiver(), sender() | {"damaged": told})[0]),
+        asdict(alarms(receiver(), sender(), None, told)[0]),
+    ):
+        assert (alarm["severity"], alarm["code"]) == ("critical", "store_damaged")
+        assert name in alarm["message"]
+        assert alarm["hint"]
+    both = alarms(receiver(), sender() | {"damaged": told}, None, told)
+    assert [alarm.code for alarm in both] == ["store_damaged"]
 
 
 def test_asked_over_the_sockets(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from testbed.binlogd import Binlogd
 from testbed.cluster import Cluster
+from tests.binlog.making import UUID_A
 from tests.cli.support import NEWEST, TIMEOUT, WITHOUT_OVERRIDE, binlogd, make_store, the_error
 from tests.e2e_errors.support import NOWHERE, addresses, ended, leftovers, url, written
 
@@ -50,17 +51,28 @@ def test_a_folder_that_may_not_be_entered(tmp_path: Path, mode: str) -> None:
     assert "permissions" in error.partition(" — ")[2]
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_a_damaged_file(tmp_path: Path, mode: str) -> None:
-    timeline = make_store(tmp_path)
-    data = bytearray((timeline / "mysql-bin.000001").read_bytes())
+def test_a_damaged_file_keeps_nobody_from_receiving_and_serving(tmp_path: Path) -> None:
+    """It is an alarm. Nothing is written to it, nor beside it as if it were sound; what else there is is served."""
+    one = Binlogd(tmp_path / "b", ("127.0.0.1", 1))
+    timeline = make_store(one.data)
+    first = timeline / "mysql-bin.000001"
+    data = bytearray(first.read_bytes())
     data[len(data) // 2] ^= 1
-    (timeline / "mysql-bin.000001").write_bytes(data)
-    before = written(tmp_path)
-    error = the_error(ended(mode, NOWHERE, tmp_path), 4, processes=2 if mode == "run" else 1)
-    assert "mysql-bin.000001" in error
-    assert " — " in error
-    assert written(tmp_path) == before
+    first.write_bytes(data)
+    try:
+        one.start()
+        status = one.status()
+        assert [alarm["code"] for alarm in status["alarms"]][:1] == ["store_damaged"]
+        assert "mysql-bin.000001: the event at " in status["alarms"][0]["message"]
+        assert "--repair" in status["alarms"][0]["hint"]
+        assert status["store"]["gtid_executed"] == f"{UUID_A}:1-6"
+        assert status["store"]["gtid_purged"] == ""
+        assert one.query("SELECT @@gtid_executed") == [(f"{UUID_A}:1-6",)]
+        assert one.stop() == 0
+    finally:
+        one.close()
+    assert first.read_bytes() == data
+    assert not first.with_name("mysql-bin.000001.idx").exists()
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from binlogd.binlog.crc import crc32
 from binlogd.binlog.gtid import GtidSet
 from binlogd.binlog.walk import Mark
 from binlogd.store.index import (
@@ -58,6 +59,11 @@ def stored(path: Path, summary: Summary = SUMMARY, marks: list[Mark] = MARKS) ->
     return binlog
 
 
+def sealed(text: str) -> str:
+    """The line with the CRC-32 that makes it count."""
+    return f"{text} {crc32(text.encode('latin-1')):08x}\n"
+
+
 def test_there_and_back(tmp_path: Path) -> None:
     binlog = stored(tmp_path)
     assert index_path(binlog) == tmp_path / f"{FIRST}.idx"
@@ -101,8 +107,8 @@ def test_it_is_stale_when_its_first_line_is_cut_anywhere(tmp_path: Path) -> None
     [
         ("version", 0),
         ("version", 1),
-        ("version", 3),
-        ("version", "2"),
+        ("version", 2),
+        ("version", "3"),
         ("name", "mysql-bin.000009"),
         ("size", 5),
         ("first_time", "x"),
@@ -120,12 +126,14 @@ def test_it_is_stale_when_something_in_it_is_wrong(tmp_path: Path, key: str, val
     write_index(Quick(), tmp_path, SUMMARY, encode_marks(MARKS))
     path = index_path(tmp_path / FIRST)
     first, rest = path.read_text().split("\n", 1)
-    head = json.loads(first)
+    head = json.loads(first.rpartition(" ")[0])
     assert key in head
-    path.write_text(json.dumps(head | {key: value}) + "\n" + rest)
+    path.write_text(sealed(json.dumps(head)) + rest)
+    assert read_summary(tmp_path / FIRST, SUMMARY.size) == SUMMARY
+    path.write_text(sealed(json.dumps(head | {key: value})) + rest)
     assert read_summary(tmp_path / FIRST, SUMMARY.size) is None
     del head[key]
-    path.write_text(json.dumps(head) + "\n" + rest)
+    path.write_text(sealed(json.dumps(head)) + rest)
     assert read_summary(tmp_path / FIRST, SUMMARY.size) is None
 
 
@@ -163,10 +171,10 @@ def test_marks_count_up_to_the_first_line_that_is_none(tmp_path: Path, line: str
     """Each tells only what is between it and the one before: none may be missing."""
     binlog = stored(tmp_path)
     with index_path(binlog).open("a", encoding="latin-1") as file:
-        file.write(f"{line}\n70{GOOD}\n")
+        file.write(sealed(line) + sealed(f"70{GOOD}"))
     assert list(read_marks(binlog)) == MARKS
     with index_path(binlog).open("w") as file:
-        file.write(f"{GOOD}\n")
+        file.write(sealed(GOOD))
     assert list(read_marks(binlog)) == [], "without a summary"
 
 
@@ -187,7 +195,7 @@ def test_marks_of_a_file_that_is_received(tmp_path: Path) -> None:
         path.write_bytes(whole[:size])
         lines = whole[:size].count(b"\n")
         assert list(read_marks(binlog)) == (MARKS[: lines - 1] if lines else MARKS)
-    for head in (marks_head(SECOND), marks_head(FIRST).replace(b"2", b"3", 1)):
+    for head in (marks_head(SECOND), marks_head(FIRST).replace(b"3", b"4", 1)):
         path.write_bytes(head + encode_marks(MARKS[:3]))
         assert list(read_marks(binlog)) == MARKS
 

@@ -17,7 +17,7 @@ from binlogd.store.index import index_path, read_marks, read_summary
 from binlogd.store.layout import DataFolder
 from binlogd.store.publication import NOTHING
 from binlogd.store.reader import UNFINISHED, read_contents
-from binlogd.store.recovery import Recovered, recover
+from binlogd.store.recovery import Recovered, recover, still_damaged
 from binlogd.store.synced import synced_path
 from tests.binlog.making import CRC32, OFF, UUID_A, Log, broken, sample
 from tests.store.support import FIRST, SECOND, THIRD, Quick, Recording, chain, data_of, make_store, newest
@@ -247,7 +247,7 @@ def test_indexes_are_made_again(tmp_path: Path) -> None:
         assert contents is not None
         assert read_summary(path / name, log.position) == contents.summary(name, log.position)
         assert list(read_marks(path / name)) == contents.walk.marks
-    for spoilt in (b"", good[FIRST][:40], good[FIRST].replace(b'"version": 2', b'"version": 1'), good[SECOND]):
+    for spoilt in (b"", good[FIRST][:40], good[FIRST].replace(b'"version": 3', b'"version": 2'), good[SECOND]):
         index_path(path / FIRST).write_bytes(spoilt)
         found(folder)
         assert index_path(path / FIRST).read_bytes() == good[FIRST]
@@ -284,18 +284,51 @@ def test_the_list_of_files_is_made_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("event", [0, 1, 4, -1])
-def test_a_damaged_finished_file_stops_everything_and_nothing_is_touched(tmp_path: Path, event: int) -> None:
-    logs = chain(2)
+def test_a_damaged_finished_file_is_told_of_left_alone_and_keeps_nobody_from_receiving(
+    tmp_path: Path, event: int
+) -> None:
+    """What it held the next file tells: it is stored and not purged, for who needs it is told of the damage."""
+    logs = chain(3)
     made = logs[FIRST].events[event]
     data = broken(bytes(logs[FIRST].data), made.end - 1)
-    folder = make_store(tmp_path, {FIRST: data, SECOND: logs[SECOND].data[:-1]})
-    with pytest.raises(StoreDamaged, match=rf"{FIRST}.*the event at {made.start} ") as caught:
-        found(folder)
-    assert caught.value.hint
+    folder = make_store(tmp_path, data_of(logs) | {FIRST: data})
+    recovered = found(folder)
+    assert [file.name for file in recovered.damaged] == [FIRST]
+    assert f"the event at {made.start} " in recovered.damaged[0].damage
+    assert (recovered.publication.file, recovered.publication.position) == (THIRD, logs[THIRD].position)
+    assert recovered.publication.executed == GtidSet.parse(f"{UUID_A}:1-6")
+    assert not recovered.publication.purged
     path = newest(folder).path
     assert (path / FIRST).read_bytes() == data
-    assert (path / SECOND).read_bytes() == logs[SECOND].data[:-1]
     assert not index_path(path / FIRST).exists()
+    assert list(still_damaged(recovered.damaged)) == list(recovered.damaged)
+    (path / FIRST).write_bytes(logs[FIRST].data)
+    assert found(folder).damaged == ()
+    assert list(still_damaged(recovered.damaged)) == [], "mended"
+
+
+def test_gtids_that_were_purged_before_a_damaged_file_stay_purged(tmp_path: Path) -> None:
+    logs = chain(4)
+    files = data_of(logs)
+    del files[FIRST]
+    files[SECOND] = bytearray(broken(bytes(files[SECOND]), logs[SECOND].events[3].end - 1))
+    recovered = found(make_store(tmp_path, files))
+    assert recovered.publication.executed == GtidSet.parse(f"{UUID_A}:1-8")
+    assert recovered.publication.purged == GtidSet.parse(f"{UUID_A}:1-2")
+    assert [file.name for file in recovered.damaged] == [SECOND]
+
+
+def test_a_head_that_cannot_be_read_although_the_index_is_sound(tmp_path: Path) -> None:
+    logs = chain(3)
+    files = data_of(logs)
+    del files[FIRST]
+    folder = make_store(tmp_path, files)
+    before = found(folder).publication
+    path = newest(folder).path / SECOND
+    path.write_bytes(broken(path.read_bytes(), 30))
+    recovered = found(folder)
+    assert recovered.publication.executed == before.executed == GtidSet.parse(f"{UUID_A}:1-6")
+    assert recovered.publication.file == THIRD
 
 
 @pytest.mark.parametrize("size", [0, 3, 4, 50, -1])
@@ -303,9 +336,29 @@ def test_a_finished_file_that_was_cut(tmp_path: Path, size: int) -> None:
     logs = chain(2)
     data = logs[FIRST].data[:size]
     folder = make_store(tmp_path, {FIRST: data, SECOND: logs[SECOND].data})
-    with pytest.raises(StoreDamaged, match=FIRST):
-        found(folder)
+    recovered = found(folder)
+    assert [file.name for file in recovered.damaged] == [FIRST]
+    assert recovered.damaged[0].damage
+    assert recovered.publication.executed == GtidSet.parse(f"{UUID_A}:1-4")
+    assert not recovered.publication.purged
     assert (newest(folder).path / FIRST).read_bytes() == data
+
+
+def test_a_finished_file_that_lost_whole_transactions_is_known_by_its_index(tmp_path: Path) -> None:
+    """Every event that is left is sound: only what the file was finished with tells. No new .idx may hide it."""
+    logs = chain(3)
+    folder = make_store(tmp_path, data_of(logs))
+    found(folder)
+    path = newest(folder).path
+    index = index_path(path / FIRST).read_bytes()
+    (path / FIRST).write_bytes(logs[FIRST].data[: logs[FIRST].ends[0]])
+    recovered = found(folder)
+    assert [file.damage for file in recovered.damaged] == [
+        f"it has {logs[FIRST].ends[0]} bytes and was finished with {logs[FIRST].position}"
+    ]
+    assert recovered.publication.executed == GtidSet.parse(f"{UUID_A}:1-6")
+    assert not recovered.publication.purged
+    assert index_path(path / FIRST).read_bytes() == index
 
 
 def test_a_finished_file_that_ends_within_a_transaction_is_what_the_source_has(tmp_path: Path) -> None:

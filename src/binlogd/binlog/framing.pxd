@@ -9,7 +9,7 @@ from binlogd.binlog.walk cimport Walk
 cdef int _ROTATE, _FORMAT_DESCRIPTION, _HEARTBEAT, _GTID, _ANONYMOUS_GTID, _PREVIOUS_GTIDS, _HEARTBEAT_V2, _GTID_TAGGED
 cdef int _ARTIFICIAL
 cdef int _MORE, _CONTROL, _ERROR, _END
-cdef int64_t _HEADER, _WHOLE_LIMIT, _PREFIX, _MAX_PACKET, _ERROR_MOST, _GTID_PREFIX
+cdef int64_t _HEADER, _WHOLE_LIMIT, _PREFIX, _MAX_PACKET, _ERROR_MOST, _GTID_PREFIX, _MAX_EVENT, _LOW
 
 
 @cython.final
@@ -59,24 +59,31 @@ cdef class Intake:
 @cython.final
 cdef class Outlet:
     cdef public int sequence, checksum
-    cdef public int64_t position, consumed, filled, skipped_to
+    cdef public int64_t position, consumed, filled, skipped_to, event, limit, damaged
     cdef object _covering
     cdef bint _chooses, _excluded, _tagged, _dropping, _continues
     cdef uint64_t _sid1, _sid2
     cdef str _tag
     cdef int64_t _known, _until, _left, _packet_left
+    cdef uint32_t _crc, _tail
 
     @cython.locals(view="const uint8_t*", put="uint8_t*", go_on=int)
     cpdef bint frame(self, const uint8_t[::1] buffer, Py_ssize_t start, Py_ssize_t end, uint8_t[::1] out) except -1
 
     @cython.locals(at=Py_ssize_t, length=int64_t, go_on=int, whole=bint, kind=int)
     cdef int _frame(self, const uint8_t* view, Py_ssize_t start, Py_ssize_t end, uint8_t* out) except -1 nogil
+    @cython.locals(log_pos=uint32_t)
+    cdef int _look(self, const uint8_t* view, Py_ssize_t at, int64_t length) except -1 nogil
+    @cython.locals(size=Py_ssize_t)
+    cdef int _check(self, const uint8_t* view, Py_ssize_t at, int64_t length) except -1 nogil
     @cython.locals(at=int64_t)
     cdef void _head(self, uint8_t* out, int64_t length) noexcept nogil
     @cython.locals(size=int64_t)
     cdef Py_ssize_t _drop(self, Py_ssize_t available) noexcept nogil
     @cython.locals(size=int64_t)
-    cdef Py_ssize_t _piece(self, const uint8_t* view, Py_ssize_t at, Py_ssize_t end, uint8_t* out) noexcept nogil
+    cdef Py_ssize_t _piece(self, const uint8_t* view, Py_ssize_t at, Py_ssize_t end, uint8_t* out) except -1 nogil
+    @cython.locals(left=int64_t, body=Py_ssize_t, index=Py_ssize_t, octet=uint32_t)
+    cdef int _sum_up(self, const uint8_t* view, Py_ssize_t at, Py_ssize_t size) except -1 nogil
     @cython.locals(body=Py_ssize_t, sid1=uint64_t, sid2=uint64_t, gno=int64_t)
     cdef int _choose(self, const uint8_t* view, Py_ssize_t at, int64_t size, int kind) except -1 nogil
 
@@ -84,4 +91,7 @@ cdef class Outlet:
     cdef int _choose_tagged(self, const uint8_t* view, Py_ssize_t at, Py_ssize_t size) except -1 with gil
     cdef int _ask(self, uint64_t sid1, uint64_t sid2, str tag, int64_t gno) except -1 with gil
     cdef int _cut_short(self) except -1 with gil
-    cdef int _bad_length(self, int64_t length) except -1 with gil
+    cdef int _bad_length(self, int kind, int64_t length) except -1 with gil
+    cdef int _bad_end(self, int kind, int64_t length, uint32_t log_pos) except -1 with gil
+    cdef int _bad_checksum(self, int kind, int64_t length) except -1 with gil
+    cdef int _bad_large(self) except -1 with gil

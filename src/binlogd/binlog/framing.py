@@ -2,7 +2,8 @@
 
 ``Intake``   splits the packets of a dump (protocol.md §3: ``00 [ef flag] event``) into events, walks them, and copies
              those that belong into the file, side by side, so that one system call writes them all.
-``Outlet``   the reverse: frames the events of a block into packets, leaving out the transactions a replica has.
+``Outlet``   the reverse: frames the events of a block into packets, leaving out the transactions a replica has. What is
+             damaged on disk goes to nobody: it checks length, end and CRC-32 of an event before it hands it out.
 
 Buffers are walked in place; nothing is held per transaction. An event that fits is taken whole; a large one streams
 through, so that memory does not grow with the event.
@@ -22,7 +23,7 @@ from collections.abc import Callable
 from enum import IntEnum
 from typing import TYPE_CHECKING, NoReturn
 
-from binlogd.binlog.walk import HEADER_LENGTH, PREFIX, WHOLE_LIMIT, Walk, tagged_gtid
+from binlogd.binlog.walk import HEADER_LENGTH, MAX_EVENT, PREFIX, WHOLE_LIMIT, Walk, tagged_gtid
 from binlogd.binlog.walk import SID as _SID
 from binlogd.errors import EventError, ProtocolError
 
@@ -39,6 +40,7 @@ if not cython.compiled:
 MAX_PACKET = 0xFFFFFF  # payload bytes of one packet; a longer payload continues in the next
 ERROR_MOST = 1024  # bytes of an ERR packet, whose text has 512 at most (MYSQL_ERRMSG_SIZE), and of all that is no event
 GTID_PREFIX = 1024  # of any event this much shows its GTID: a GTID event is shorter
+NO_LIMIT = 2**63 - 1
 
 _ROTATE = 4
 _FORMAT_DESCRIPTION = 15
@@ -57,6 +59,8 @@ _PREFIX = PREFIX
 _MAX_PACKET = MAX_PACKET
 _ERROR_MOST = ERROR_MOST
 _GTID_PREFIX = GTID_PREFIX
+_MAX_EVENT = MAX_EVENT
+_LOW = 0xFFFFFFFF  # of an offset what an event's log_pos keeps
 
 
 class Stop(IntEnum):
@@ -323,12 +327,18 @@ class Outlet:
     ``frame`` takes the file's bytes from ``position`` on and puts packets into ``out``. With ``covering`` given (see
     ``GtidSet.covering``) it leaves out the transactions the set contains; after such it comes back before the next
     event that is sent, so that the caller puts in the heartbeat MySQL's replicas need (protocol.md §3.4).
+
+    Every event is checked before its packet is handed out: its length, that it says to end where it does and before
+    ``limit``, its CRC-32. One that is larger than a block is summed up as it goes, and if it is damaged its last piece
+    never goes: whoever gets it has no event. What is left out is checked as far as it decides what is: an event as
+    short as a GTID's could be one, of which only the type is damaged, and with it a transaction would be left out.
     """
 
     __slots__ = (
         "_chooses",
         "_continues",
         "_covering",
+        "_crc",
         "_dropping",
         "_excluded",
         "_known",
@@ -338,10 +348,14 @@ class Outlet:
         "_sid2",
         "_tag",
         "_tagged",
+        "_tail",
         "_until",
         "checksum",
         "consumed",
+        "damaged",
+        "event",
         "filled",
+        "limit",
         "position",
         "sequence",
         "skipped_to",
@@ -354,6 +368,9 @@ class Outlet:
         self.consumed = 0
         self.filled = 0
         self.skipped_to = 0  # behind the events left out and not yet told of; 0: none
+        self.event = 0  # where the large event begins that was begun last
+        self.limit = NO_LIMIT  # the offset that no event reaches beyond: the file's end
+        self.damaged = -1  # where a large event begins that is known to be damaged
         self._covering = covering
         self._chooses = covering is not None
         self._excluded = False  # the group under way is left out
@@ -366,6 +383,8 @@ class Outlet:
         self._dropping = False  # and it is left out
         self._packet_left = 0  # payload bytes of its current packet still to come
         self._continues = False  # its current packet is full, so another follows, if only an empty one
+        self._crc = 0  # of what was sent of it
+        self._tail = 0  # what has come of its own CRC
 
     @property
     def in_event(self) -> bool:
@@ -382,8 +401,8 @@ class Outlet:
         """Frame ``buffer[start:end]``, which begins at ``position``; sets ``consumed`` and ``filled``.
 
         False: a heartbeat for ``skipped_to`` must go out before the event at ``consumed``. ``out`` must have room
-        for the bytes and 5 more for every 19 of them (``room_for``). When it raises, ``out[:filled]`` still is whole
-        packets, to be sent before anybody is told.
+        for the bytes and 5 more for every 19 of them (``room_for``). When it raises, ``out[:filled]`` still is to be
+        sent before anybody is told: whole packets, unless a large event is under way (``in_event``).
         """
         if not 0 <= start <= end <= len(buffer) or room_for(end - start) > len(out):
             raise ValueError(f"{start}:{end} is not within the buffer, or more than there is room for")
@@ -407,11 +426,12 @@ class Outlet:
             if end - at < _HEADER:
                 break
             length = u32(view, at + 9)
-            if length < _HEADER:
-                self._bad_length(length)
+            self._look(view, at, length)
             whole = length <= end - at
             if not whole and end - at < _GTID_PREFIX:
                 break
+            if length < _GTID_PREFIX:
+                self._check(view, at, length)
             if self._chooses:
                 kind = view[at + 4]
                 if kind == _GTID or kind == _GTID_TAGGED:
@@ -427,6 +447,10 @@ class Outlet:
                     go_on = False
                     break
             if not whole or length >= _MAX_PACKET:
+                if self.position == self.damaged:
+                    self._bad_checksum(view[at + 4], length)
+                self.event = self.position
+                self._crc = self._tail = 0
                 self._left = length
                 self._dropping = False
                 self._packet_left = min(length + 1, _MAX_PACKET) - 1
@@ -435,6 +459,8 @@ class Outlet:
                 out[self.filled] = 0
                 self.filled += 1
                 continue
+            if length >= _GTID_PREFIX:
+                self._check(view, at, length)
             self._head(out, length + 1)
             out[self.filled] = 0
             copy(out, self.filled + 1, view, at, length)
@@ -443,6 +469,21 @@ class Outlet:
             self.position += length
         self.consumed = at
         return go_on
+
+    def _look(self, view: memoryview, at: int, length: int) -> None:
+        """Whether the event can be as long as it says."""
+        log_pos = u32(view, at + 13)
+        if length < _HEADER + self.checksum or length > _MAX_EVENT:
+            self._bad_length(view[at + 4], length)
+        if self.position + length > self.limit or (log_pos and log_pos != (self.position + length) & _LOW):
+            self._bad_end(view[at + 4], length, log_pos)
+
+    def _check(self, view: memoryview, at: int, length: int) -> None:
+        """Whether the event, which is all there, is what was written."""
+        if self.checksum:
+            size = length - 4
+            if crc(view, at, size, 0) != u32(view, at + size):
+                self._bad_checksum(view[at + 4], length)
 
     def _head(self, out: memoryview, length: int) -> None:
         """The four bytes before a packet's payload."""
@@ -471,12 +512,25 @@ class Outlet:
             self._head(out, self._packet_left)
             return 0
         size = min(self._packet_left, end - at)
+        if self.checksum:
+            self._sum_up(view, at, size)
         copy(out, self.filled, view, at, size)
         self.filled += size
         self._packet_left -= size
         self._left -= size
         self.position += size
         return size
+
+    def _sum_up(self, view: memoryview, at: int, size: int) -> None:
+        """Add the next bytes of a large event to its sum; with the last ones it must be what the event says."""
+        left = self._left
+        body = max(min(left - 4, size), 0)
+        self._crc = crc(view, at, body, self._crc)
+        for index in range(body, size):
+            octet = view[at + index]
+            self._tail |= octet << 8 * (4 - left + index)
+        if size == left and self._crc != self._tail:
+            self._bad_large()
 
     def _choose(self, view: memoryview, at: int, size: int, kind: int) -> None:
         """Whether the replica has the group that this GTID event opens, of which ``size`` bytes are there."""
@@ -507,5 +561,17 @@ class Outlet:
     def _cut_short(self) -> NoReturn:
         raise EventError(f"the GTID event at {self.position} is cut short")
 
-    def _bad_length(self, length: int) -> NoReturn:
-        raise EventError(f"the event at {self.position} says it is {length} bytes long")
+    def _bad_length(self, kind: int, length: int) -> NoReturn:
+        raise EventError(f"the event at {self.position} (type {kind}) says it is {length} bytes long")
+
+    def _bad_end(self, kind: int, length: int, log_pos: int) -> NoReturn:
+        what = f"the event at {self.position} (type {kind}, {length} bytes)"
+        if self.position + length > self.limit:
+            raise EventError(f"{what} does not end before {self.limit}")
+        raise EventError(f"{what} says it ends at {log_pos}: bytes are missing or were added")
+
+    def _bad_checksum(self, kind: int, length: int) -> NoReturn:
+        raise EventError(f"the event at {self.position} (type {kind}, {length} bytes) fails its CRC-32")
+
+    def _bad_large(self) -> NoReturn:
+        raise EventError(f"the large event at {self.event} fails its CRC-32")

@@ -223,6 +223,7 @@ def _store(
             end, size = status["published"], human_size(status["bytes"])
             number = f"{status['files']} file{'s' * (status['files'] > 1)}"
             lines.append(ok("store", f"{number}, {size}, up to {end['file']}:{end['position']}"))
+        lines += [fail(f"store.{file['file']}", file["message"], file["hint"]) for file in status["damaged"]]
     except (StoreError, OSError) as bad:
         message, hint = (bad.message, bad.hint) if isinstance(bad, StoreError) else (str(bad), "")
         lines.append(fail("store", message, hint))

@@ -42,7 +42,7 @@ def _row(file: StoredFile) -> dict[str, Any]:
         "transactions": summary.transactions,
         "first_time": _time(summary.first_time),
         "last_time": _time(summary.last_time),
-        "state": "finished" if file.finished else "newest",
+        "state": "damaged" if file.damage else "finished" if file.finished else "newest",
     }
 
 

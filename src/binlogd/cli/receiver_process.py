@@ -23,7 +23,8 @@ from binlogd.store.disk import Disk
 from binlogd.store.layout import DataFolder
 from binlogd.store.lock import StoreLock
 from binlogd.store.publication import NOTHING
-from binlogd.store.recovery import Recovered, recover
+from binlogd.store.reader import DAMAGED_HINT, StoredFile
+from binlogd.store.recovery import Recovered, recover, still_damaged
 from binlogd.store.watch import Watch
 from binlogd.wire.compression import Algorithm
 
@@ -69,9 +70,10 @@ def run_receiver(settings: Settings, *, supervised: bool = False) -> None:
     with StoreLock(folder.lock) as lock:
         identity = folder.identity(disk, server_id=settings.server_id, server_uuid=settings.server_uuid)
         watch = Watch(disk, folder.path, min_free=settings.store.min_free or 0, lock=lock)
+        damaged: list[StoredFile] = []
         recovered: Recovered | StoreError
         try:
-            recovered = _recover(folder, disk)
+            recovered = _recover(folder, disk, damaged)
         except StoreUnreadable as bad:
             if not supervised or bad.alarm not in STARTING:
                 raise
@@ -88,6 +90,7 @@ def run_receiver(settings: Settings, *, supervised: bool = False) -> None:
                 "uptime_s": round(time.monotonic() - started, 3),
                 "source": progress.snapshot() | {"semi_sync_wanted": options.semi_sync},
                 "publication": board.current.encode() if board.current else None,
+                "damaged": [file.alarm() for file in still_damaged(damaged)],
             }
 
         control = ControlThread(folder.path / RECEIVER, snapshot, board)
@@ -98,7 +101,7 @@ def run_receiver(settings: Settings, *, supervised: bool = False) -> None:
                 folder=folder,
                 disk=disk,
                 identity=identity,
-                recover=lambda: _recover(folder, disk),
+                recover=lambda: _recover(folder, disk, damaged),
                 recovered=recovered,
                 watch=watch,
                 publish=board.put,
@@ -113,7 +116,8 @@ def run_receiver(settings: Settings, *, supervised: bool = False) -> None:
     log.info("receiver stopped", file=end.file, position=end.position)
 
 
-def _recover(folder: DataFolder, disk: Disk) -> Recovered:
+def _recover(folder: DataFolder, disk: Disk, damaged: list[StoredFile]) -> Recovered:
+    """Recover the store and say what was found; ``damaged`` holds the damaged files then."""
     recovered = recover(folder, disk, _Recovering())
     if recovered.dropped:
         log.warning(
@@ -123,6 +127,9 @@ def _recover(folder: DataFolder, disk: Disk) -> Recovered:
             bytes=recovered.dropped,
             reason=recovered.reason,
         )
+    for file in recovered.damaged:
+        log.error("a stored file is damaged", file=file.name, error=file.damage, hint=DAMAGED_HINT)
+    damaged[:] = recovered.damaged
     return recovered
 
 

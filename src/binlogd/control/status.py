@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from binlogd.control.sockets import RECEIVER, SENDER, ask_status
 from binlogd.errors import BinlogdError
 from binlogd.store.layout import DataFolder
 from binlogd.store.publication import NOTHING, Publication
-from binlogd.store.reader import publication_of, read_file, read_store
+from binlogd.store.reader import StoredFile, publication_of, read_file, read_store
 
 MISSING_HINT = "what the source still has is fetched again by itself; see who changes files in the data folder"
 CORRUPT_TIMES = 3  # in a row at one place, before it is an alarm: once or twice is a network's hiccup
@@ -53,13 +54,14 @@ def collect(folder: DataFolder) -> dict[str, Any]:
         "server": _server(sender),
         "replicas": _replicas(sender, source),
         "archive": None,
-        "alarms": [asdict(alarm) for alarm in alarms(receiver, sender, store["error"])],
+        "alarms": [asdict(alarm) for alarm in alarms(receiver, sender, store["error"], store["damaged"])],
     }
 
 
 def store_status(folder: DataFolder, receiver: dict[str, Any] | None) -> dict[str, Any]:
     """The ``store`` section. What cannot be read is missing from it, and ``error`` says why."""
     files = size = 0
+    damaged: list[dict[str, str]] = []
     oldest_time = error = space = None
     publication = NOTHING
     try:
@@ -68,8 +70,9 @@ def store_status(folder: DataFolder, receiver: dict[str, Any] | None) -> dict[st
         size = sum(_size(timeline.path / name) for timeline, name in listing)
         if receiver is not None and receiver["publication"] is not None:
             publication = Publication.decode(receiver["publication"])
+            damaged = receiver.get("damaged", [])
         else:
-            publication = publication_of(read_store(folder))
+            publication = publication_of(_noting(read_store(folder), damaged))
         if files > 1:
             oldest_time = read_file(*listing[0], finished=True).summary.first_time or None
     except BinlogdError as bad:
@@ -86,7 +89,15 @@ def store_status(folder: DataFolder, receiver: dict[str, Any] | None) -> dict[st
         "free_bytes": space.f_bavail * space.f_frsize if space else None,
         "oldest_time": oldest_time,
         "error": error,
+        "damaged": damaged,
     }
+
+
+def _noting(files: Iterable[StoredFile], damaged: list[dict[str, str]]) -> Iterator[StoredFile]:
+    for file in files:
+        if file.damage:
+            damaged.append(file.alarm())
+        yield file
 
 
 def _size(path: Path) -> int:
@@ -96,10 +107,16 @@ def _size(path: Path) -> int:
 
 
 def alarms(
-    receiver: dict[str, Any] | None, sender: dict[str, Any] | None, store_error: str | None = None
+    receiver: dict[str, Any] | None,
+    sender: dict[str, Any] | None,
+    store_error: str | None = None,
+    damaged: Iterable[dict[str, str]] = (),
 ) -> list[Alarm]:
-    """What is wrong now."""
+    """What is wrong now. ``damaged`` are stored files; the sender knows of those that it came to."""
     found = []
+    each = {file["file"]: file for file in (*damaged, *(sender or {}).get("damaged", []))}
+    for name, file in each.items():
+        found.append(Alarm("critical", "store_damaged", None, f"{name}: {file['message']}", file["hint"]))
     if store_error is not None:
         found.append(Alarm("critical", "store_unreadable", None, store_error, ""))
     if receiver is None:

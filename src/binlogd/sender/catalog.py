@@ -22,9 +22,10 @@ from binlogd.binlog.gtid import GtidSet
 from binlogd.binlog.header import ChecksumAlgorithm
 from binlogd.binlog.walk import Mark
 from binlogd.errors import EventError, StoreDamaged
+from binlogd.sender.damage import Damage
 from binlogd.sender.plan import StoredLog
 from binlogd.store.disk import explained
-from binlogd.store.index import read_marks
+from binlogd.store.index import fingerprint, read_marks, read_recorded
 from binlogd.store.layout import DataFolder, Timeline, binlog_base, binlog_number
 from binlogd.store.publication import NOTHING, Publication
 from binlogd.store.reader import Head, Holdings, read_further, read_head, read_previous, read_store, sync_file
@@ -66,7 +67,8 @@ class Catalog:
         self._timelines: dict[int, Timeline] = {}  # by number
         self._before: list[int] = []  # bytes in the files before each
         self._walked: tuple[Path, tuple[Mark, ...]] = Path(), ()  # the file that was walked here, and its marks
-        self._read_previous = lru_cache(CLAIMS)(read_previous)
+        self._read_claim = lru_cache(CLAIMS)(_read_claim)
+        self.damage = Damage()
         self.logs: list[StoredLog] = []
         self.publication = NOTHING
         self.source: SourceSettings | None = None  # of the newest timeline
@@ -82,9 +84,9 @@ class Catalog:
         return self._timelines[log.timeline].path / log.name
 
     def claims(self, index: int) -> GtidSet | None:
-        """The PREVIOUS_GTIDS of the file with that index; None when it has none (yet). From any thread."""
+        """The PREVIOUS_GTIDS of the file with that index; None: none (yet), or damaged ones. From any thread."""
         if index < len(self.logs) - 1:
-            return self._read_previous(self.path(index))
+            return self._read_claim(self.path(index))
         return read_previous(self.path(index), self.logs[index].size)
 
     def marks(self, index: int) -> Iterator[Mark]:
@@ -262,6 +264,21 @@ def _is_before(publication: Publication, newest: StoredLog) -> bool:
     """
     said = publication.timeline, binlog_number(publication.file), publication.position
     return said < (newest.timeline, binlog_number(newest.name), newest.size)
+
+
+def _read_claim(path: Path) -> GtidSet | None:
+    """The PREVIOUS_GTIDS of a finished file; None when it has none, or not those any more that its .idx knows of.
+
+    Who is not led by them begins in an earlier file: what he has is left out, and nothing else.
+    """
+    try:
+        claim = read_previous(path)
+    except StoreDamaged:
+        return None
+    recorded = read_recorded(path)
+    if claim is None or (recorded is not None and recorded.claimed != fingerprint(claim)):
+        return None
+    return claim
 
 
 def _size(path: Path) -> int:

@@ -5,10 +5,14 @@ its events; by GTID, without the transactions the replica has, and a heartbeat t
 the next event and at the end of the newest file. At the live tail the dump is served together with all others that are
 there (live.py); a heartbeat goes out whenever nothing else did for the replica's period.
 
-A dump reads files below the published position only. What may have to wait for the disk (a file's head, its marks, a
-block that is not in the page cache) is read by a thread, so that no dump makes the others wait. What it holds is at
-most one block's packets, whatever the transactions. While the client keeps up, block after block goes out without a
-task switch, until the dump's turn is over.
+A dump reads files below the published position only, and sends nothing that is damaged: where an event fails its
+checksum (framing.py), or a finished file has not the size it was finished with, it ends with ERR 1236, which names file
+and position, before that event goes out. Within an event too large for one block nothing can be said any more: there
+the connection ends before the event does, and whoever comes to it again is told.
+
+What may have to wait for the disk (a file's head, its marks, a block that is not in the page cache) is read by a
+thread, so that no dump makes the others wait. What a dump holds is at most one block's packets, whatever the
+transactions. While the client keeps up, block after block goes out without a task switch, until its turn is over.
 """
 
 from __future__ import annotations
@@ -38,7 +42,8 @@ from binlogd.sender.channel import Channel
 from binlogd.sender.live import LiveTail
 from binlogd.sender.plan import FIRST_POSITION, refuse, start_by_gtid, start_by_position
 from binlogd.store.disk import STORE_MISSING, explained
-from binlogd.store.reader import Head, read_head
+from binlogd.store.index import read_recorded
+from binlogd.store.reader import DAMAGED_HINT, Head, read_head
 from binlogd.store.seek import begins_event, leap, read_gtid
 
 SEND_TIMEOUT = 60.0  # seconds a client may take to take a block, as MySQL's net_write_timeout
@@ -133,7 +138,12 @@ class Dump:
                 self._index += 1
                 position = FIRST_POSITION
         except (EventError, StoreError) as bad:
-            log.error("a stored file cannot be served", file=self._name, error=bad.message, hint=bad.hint)
+            if isinstance(bad, EventError) and self._descriptor >= 0:
+                path, event = self._catalog.path(self._index), self._outlet.event if self._outlet.in_event else -1
+                self._catalog.damage.note(path, self._descriptor, bad.message, event=event)
+            log.error(
+                "a stored file cannot be served", file=self._name, error=bad.message, hint=bad.hint or DAMAGED_HINT
+            )
             text = f"{self._name}: {bad.message}".removeprefix(": ")
             if isinstance(bad, StoreUnreadable) and bad.alarm != STORE_MISSING:
                 raise Refusal(TRY_AGAIN, "HY000", text) from bad
@@ -183,6 +193,7 @@ class Dump:
         await self._send(outlet.packet(rotate) + outlet.packet(described))
         self._algorithm = head.algorithm
         outlet.checksum = head.algorithm.length
+        outlet.damaged = self._catalog.damage.event(self._catalog.path(self._index), self._descriptor)
         outlet.position = max(position, FIRST_POSITION + len(head.format))
         if has_first and position <= FIRST_POSITION:
             await self._leap(head, stored.size)
@@ -222,6 +233,7 @@ class Dump:
                 await self._stretch(catalog.logs[self._index].size)
                 continue
             if self._index < len(catalog.logs) - 1:
+                await self._compare_size()
                 outlet.skipped_to = 0  # the next file's ROTATE tells of it
                 return
             if outlet.skipped_to:
@@ -231,8 +243,16 @@ class Dump:
                 return
             await self._attend()
 
+    async def _compare_size(self) -> None:
+        """A finished file that lost its end looks sound: its .idx knows better."""
+        position = self._outlet.position
+        recorded = await asyncio.to_thread(read_recorded, self._catalog.path(self._index))
+        if recorded is not None and recorded.size != position:
+            raise EventError(f"the file ends at {position} and was finished with {recorded.size} bytes")
+
     async def _stretch(self, end: int) -> None:
         """Everything up to ``end``."""
+        self._outlet.limit = end
         self._blocks.busy += 1
         try:
             while self._outlet.position < end:
@@ -289,6 +309,7 @@ class Dump:
         """``live.Member``: send up to ``end``, of which the block holds what follows ``start``, without waiting."""
         outlet, block = self._outlet, self._blocks.block
         at = outlet.position - start
+        outlet.limit = end
         try:
             outlet.frame(block, at, end - start, packets)
         except EventError as bad:

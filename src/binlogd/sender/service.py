@@ -264,6 +264,7 @@ class Service:
             "logins_refused": self.refused,
             "sent_bytes": self.sent_bytes(),
             "published": {"file": publication.file, "position": publication.position},
+            "damaged": self.catalog.damage.snapshot(),
             "replicas": [
                 self._replica(connection) for connection in self.connections.values() if connection.dump is not None
             ],

@@ -123,6 +123,10 @@ class Disk:
         """Replace ``new`` by ``old``, atomically; durable after ``sync_folder``."""
         os.rename(old, new)
 
+    def link(self, old: Path, new: Path) -> None:
+        """Give a file a second name, ``new``, which is free; durable after ``sync_folder``."""
+        os.link(old, new)
+
     def sync_folder(self, path: Path) -> None:
         """Make the folder's entries durable."""
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -7,14 +7,16 @@ all the rest, it has a fingerprint.) Every further line is a *mark*, which walk.
     offset timestamp gtid before        at ``offset`` the transaction ``gtid`` begins
     5242880 1700000000 3e11fa47-71ca-11e1-9e33-c80aa9429562:77 3e11fa47-71ca-11e1-9e33-c80aa9429562:40-76
 
-``-`` stands for no GTID, and for an empty set; ``?`` for a ``before`` that is not known.
+``-`` stands for no GTID, and for an empty set; ``?`` for a ``before`` that is not known. Every line is *sealed*: it
+ends with the CRC-32 of what stands before, so that no bit that flips on the disk makes a transaction be left out.
 
 While a file is received its marks gather in ``mysql-bin.000001.marks``: a line for each as it comes, written and
 never synced, behind a line with the format's version and the file's name. When the file is finished they become its
 ``.idx``. After a crash they are written anew from the walk over the file, and whatever else is found of them goes.
 
-All of this is derivable. An ``.idx`` is current exactly while ``size`` is the file's size; missing or stale, it is
-made again by one walk over the file. Marks count up to the first line that is none, and who begins at one looks first
+All of this is derivable: missing, unsound or of another version, it is made again by one walk over the file. A sound
+``.idx`` of another size than the file's tells that the file was cut, or grew, since it was finished: that is damage,
+for a finished file never changes. Marks count up to the first line that is none, and who begins at one looks first
 whether the file has there what it says. Nothing may rely on them beyond that.
 
 ``mysql-bin.index`` has a line ``./mysql-bin.000001`` for each file, as mysqld writes it, so that its tools can use
@@ -32,12 +34,13 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import IO, Any
 
+from binlogd.binlog.crc import crc32
 from binlogd.binlog.gtid import Gtid, GtidSet, format_gtid
 from binlogd.binlog.walk import Mark
 from binlogd.store.disk import Disk, explained
 from binlogd.store.layout import Timeline, binlog_base
 
-VERSION = 2  # of the .idx format and of the marks; another version is stale
+VERSION = 3  # of the .idx format and of the marks; another version is stale
 SUMMARY_SIZE = 4096  # bytes of the first line that are likely to be all of it
 MAX_SUMMARY = 64 * 1024 * 1024  # bytes of the first line: a GTID set of two million intervals
 FINGERPRINTS = 2**64
@@ -102,7 +105,21 @@ def write_index(disk: Disk, folder: Path, summary: Summary, marks: bytes) -> Non
         "checksum": summary.checksum,
         "server_version": summary.server_version,
     }
-    disk.replace(index_path(folder / summary.name), json.dumps(head).encode() + b"\n" + marks)
+    disk.replace(index_path(folder / summary.name), _sealed(json.dumps(head)) + marks)
+
+
+def _sealed(text: str) -> bytes:
+    """The line with its CRC-32 behind it."""
+    line = text.encode(errors="surrogateescape")
+    return b"%b %08x\n" % (line, crc32(line))
+
+
+def _unsealed(line: bytes) -> str:
+    """What was sealed; ValueError when this is not it any more."""
+    text, _, seal = line.rpartition(b" ")
+    if seal != b"%08x\n" % crc32(text):
+        raise ValueError("unsound")
+    return text.decode(errors="surrogateescape")
 
 
 def fetch_summaries(binlogs: Iterable[Path]) -> None:
@@ -117,23 +134,29 @@ def fetch_summaries(binlogs: Iterable[Path]) -> None:
 
 
 def read_summary(binlog: Path, size: int) -> Summary | None:
-    """The summary beside a binary log of ``size`` bytes; None when missing or stale."""
+    """The summary beside a binary log of ``size`` bytes; None when missing or of something else."""
+    recorded = read_recorded(binlog)
+    return recorded if recorded is not None and recorded.size == size else None
+
+
+def read_recorded(binlog: Path) -> Summary | None:
+    """The summary beside a binary log, whatever size that has now; None when there is none, or no sound one."""
     try:
         with open(f"{binlog}.idx", "rb") as file:
-            return _decode_summary(file, binlog.name, size)
+            return _decode_summary(file, binlog.name)
     except OSError:
         return None  # derivable: a reader walks the file, the receiver writes it again
 
 
-def _decode_summary(file: IO[bytes], name: str, size: int) -> Summary | None:
+def _decode_summary(file: IO[bytes], name: str) -> Summary | None:
     """The summary in the first line, when it is one of this file."""
     try:
-        head: dict[str, Any] = json.loads(file.readline(MAX_SUMMARY))
-        if head["version"] != VERSION or head["size"] != size or head["name"] != name:
+        head: dict[str, Any] = json.loads(_unsealed(file.readline(MAX_SUMMARY)))
+        if head["version"] != VERSION or head["name"] != name:
             return None
         return Summary(
             name=name,
-            size=size,
+            size=int(head["size"]),
             first_time=int(head["first_time"]),
             last_time=int(head["last_time"]),
             claimed=None if head["claimed"] is None else int(head["claimed"]),
@@ -160,8 +183,8 @@ def encode_marks(marks: Iterable[Mark]) -> bytes:
     for mark in marks:
         gtid = format_gtid(mark.sid, mark.tag, mark.gno) if mark.gno else "-"
         before = "?" if mark.before is None else mark.before.compact() or "-"
-        lines.append(f"{mark.offset} {mark.timestamp} {gtid} {before}\n")
-    return "".join(lines).encode()
+        lines.append(_sealed(f"{mark.offset} {mark.timestamp} {gtid} {before}"))
+    return b"".join(lines)
 
 
 def read_marks(binlog: Path) -> Iterator[Mark]:
@@ -173,7 +196,8 @@ def read_marks(binlog: Path) -> Iterator[Mark]:
                 return
     with suppress(OSError):
         with open(index_path(binlog), "rb") as file:
-            if _decode_summary(file, binlog.name, binlog.stat().st_size) is not None:
+            summary = _decode_summary(file, binlog.name)
+            if summary is not None and summary.size == binlog.stat().st_size:
                 yield from _decode_marks(file)
 
 
@@ -181,12 +205,12 @@ def _decode_marks(file: IO[bytes]) -> Iterator[Mark]:
     last = 0
     while (line := file.readline(MAX_MARK)).endswith(b"\n"):
         try:
-            offset, timestamp, gtid, before = line.decode("ascii").split(" ")
+            offset, timestamp, gtid, before = _unsealed(line).split(" ")
             mark = Mark(
                 int(offset),
                 int(timestamp),
                 *((b"", "", 0) if gtid == "-" else Gtid.parse(gtid)),
-                None if before == "?\n" else GtidSet() if before == "-\n" else GtidSet.parse(before),
+                None if before == "?" else GtidSet() if before == "-" else GtidSet.parse(before),
             )
         except ValueError:
             return
@@ -202,14 +226,14 @@ def _decode_marks(file: IO[bytes]) -> Iterator[Mark]:
 def write_file_list(disk: Disk, timeline: Timeline, names: list[str]) -> None:
     """Write ``<base>.index`` anew, with these files of the timeline."""
     if names:
-        path = _list_path(timeline, names[-1])
+        path = list_path(timeline, names[-1])
         with explained("write", path):
             disk.replace(path, "".join(f"./{name}\n" for name in names).encode())
 
 
 def add_to_file_list(disk: Disk, timeline: Timeline, name: str) -> None:
     """Put a new file behind the others in ``<base>.index``, durably; without rewriting it, for it may be long."""
-    path = _list_path(timeline, name)
+    path = list_path(timeline, name)
     with explained("write", path):
         try:
             descriptor = disk.open_append(path)
@@ -223,5 +247,6 @@ def add_to_file_list(disk: Disk, timeline: Timeline, name: str) -> None:
             disk.close(descriptor)
 
 
-def _list_path(timeline: Timeline, name: str) -> Path:
+def list_path(timeline: Timeline, name: str) -> Path:
+    """Where the list of a timeline's files lies, of which ``name`` is one."""
     return timeline.path / f"{binlog_base(name)}.index"

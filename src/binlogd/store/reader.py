@@ -18,7 +18,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from binlogd.binlog.events import FormatDescription
@@ -28,13 +28,14 @@ from binlogd.binlog.header import BINLOG_MAGIC, CRC_LENGTH, ChecksumAlgorithm, E
 from binlogd.binlog.walk import HEADER_LENGTH, MAX_EVENT, GtidRun, Mark, Walk
 from binlogd.errors import EventError, StoreDamaged
 from binlogd.store.disk import explained
-from binlogd.store.index import FINGERPRINTS, Summary, fetch_summaries, fingerprint, read_summary
+from binlogd.store.index import FINGERPRINTS, Summary, fetch_summaries, fingerprint, read_recorded
 from binlogd.store.layout import DataFolder, Timeline
 from binlogd.store.publication import NOTHING, Publication
 from binlogd.store.synced import synced_part, synced_path
 
 FIRST_EVENT = len(BINLOG_MAGIC)  # its offset
 UNFINISHED = "an unfinished transaction"
+DAMAGED_HINT = "binlogd verify names all that is wrong; binlogd verify --repair fetches the file again from the source"
 BLOCK = 1024 * 1024  # bytes read at a time: large enough for the disk, small enough for memory
 MANY_RUNS = 1_000  # GTID runs held before they are made one set: 200 KiB
 
@@ -122,17 +123,20 @@ def _previous_at(descriptor: int, offset: int, end: int, algorithm: ChecksumAlgo
     return event
 
 
-def read_head(descriptor: int, end: int) -> Head | None:
+def read_head(descriptor: int, end: int, *, magic: bool = True) -> Head | None:
     """The head of a file of which ``end`` bytes count; None while it is too short to have one.
 
-    Raises EventError when it is no binary log.
+    Raises EventError when it is no binary log, or its first event not a sound one: all that follows depends on it.
+    Without ``magic`` the four bytes before it do not matter.
     """
-    magic = os.pread(descriptor, 4, 0)
-    if magic != BINLOG_MAGIC[: len(magic)]:
-        raise EventError("the file does not begin like a binary log")
+    first = os.pread(descriptor, 4, 0)
+    if magic and first != BINLOG_MAGIC[: len(first)]:
+        raise EventError("the file does not begin like a binary log: the four bytes at 0 are others")
     event = _event_at(descriptor, FIRST_EVENT, end)
     if event is None:
         return None
+    if checksum(memoryview(event)[:-CRC_LENGTH]) != int.from_bytes(event[-CRC_LENGTH:], "little"):
+        raise EventError(f"the event at {FIRST_EVENT} (type {event[4]}, {len(event)} bytes) fails its CRC-32")
     described = FormatDescription.decode(event)
     algorithm = described.algorithm
     previous = None
@@ -234,7 +238,8 @@ def read_contents(path: Path, end: int | None = None, progress: Progress | None 
 class StoredFile:
     """One binary log of the store. ``size`` is what counts of it: the published bytes of the newest.
 
-    ``marks`` are those of the newest, which was walked; a finished file's are beside it.
+    ``marks`` are those of the newest, which was walked; a finished file's are beside it. ``damage`` says what is wrong
+    with a finished file, "" when nothing is as far as it was read; ``summary`` then is of what could be read.
     """
 
     timeline: Timeline
@@ -243,39 +248,65 @@ class StoredFile:
     summary: Summary
     finished: bool
     marks: tuple[Mark, ...] = ()
+    damage: str = ""
 
     @property
     def path(self) -> Path:
         """Where it lies."""
         return self.timeline.path / self.name
 
+    def alarm(self) -> dict[str, str]:
+        """Of a damaged one, for the status."""
+        return {"file": self.name, "message": self.damage, "hint": DAMAGED_HINT}
+
 
 def read_file(timeline: Timeline, name: str, *, finished: bool, end: int | None = None) -> StoredFile:
-    """One file: by its .idx when that is current, else by walking it."""
+    """One file: by its .idx when it is finished and that is sound, else by walking it."""
+    if finished:
+        return read_finished(timeline, name)[0]
     path = timeline.path / name
     with explained("read", path):
         size = path.stat().st_size if end is None else end
-    summary = read_summary(path, size) if finished else None
-    marks: tuple[Mark, ...] = ()
-    if summary is None:
-        try:
-            contents = read_contents(path, size)
-        except EventError as bad:
-            raise StoreDamaged(
-                f"{path}: {bad.message}", hint="fetch the file again from the source, or restore it"
-            ) from bad
-        if contents is None:
-            raise StoreDamaged(f"{path} ends before its first event", hint="fetch it again from the source")
-        if contents.damaged and finished:
-            raise StoreDamaged(
-                f"{path}: {contents.torn} behind position {contents.walk.transaction_end}",
-                hint="fetch the file again from the source, or restore it",
-            )
-        if not finished:
-            size = contents.walk.transaction_end
-            marks = tuple(contents.walk.marks)
+    try:
+        contents = read_contents(path, size)
+    except EventError as bad:
+        raise StoreDamaged(
+            f"{path}: {bad.message}", hint="fetch the file again from the source, or restore it"
+        ) from bad
+    if contents is None:
+        raise StoreDamaged(f"{path} ends before its first event", hint="fetch it again from the source")
+    size = contents.walk.transaction_end
+    return StoredFile(timeline, name, size, contents.summary(name, size), False, tuple(contents.walk.marks))
+
+
+def read_finished(
+    timeline: Timeline, name: str, progress: Progress | None = None
+) -> tuple[StoredFile, Contents | None]:
+    """A finished file, and what a walk over it found when there had to be one.
+
+    Damage to it keeps nobody from the other files, and must not: it is told, and a dump that comes to it ends there.
+    """
+    path = timeline.path / name
+    with explained("read", path):
+        size = path.stat().st_size
+    recorded = read_recorded(path)
+    if recorded is not None:
+        damage = "" if recorded.size == size else f"it has {size} bytes and was finished with {recorded.size}"
+        return StoredFile(timeline, name, size, replace(recorded, size=size), True, damage=damage), None
+    try:
+        contents = read_contents(path, size, progress)
+    except EventError as bad:
+        contents, damage = None, bad.message
+    else:
+        damage = "it ends before its first event"
+        if contents is not None:  # that it ends within a transaction is no damage: its server crashed then
+            what = UNFINISHED if contents.unsound is False else contents.torn
+            damage = f"{what} behind position {contents.walk.transaction_end}" if contents.damaged else ""
+    if contents is None:
+        summary = Summary(name, size, 0, 0, None, GtidSet(), 0, ChecksumAlgorithm.UNDEF, "")
+    else:
         summary = contents.summary(name, size)
-    return StoredFile(timeline, name, size, summary, finished, marks)
+    return StoredFile(timeline, name, size, summary, True, damage=damage), contents
 
 
 def read_store(folder: DataFolder, progress: Progress | None = None) -> Iterator[StoredFile]:
@@ -309,7 +340,8 @@ def read_previous(path: Path, end: int | None = None) -> GtidSet | None:
 class Holdings:
     """What files amount to, told of one after the other, oldest first; of no file more is kept than that.
 
-    GTIDs that come in by a file's PREVIOUS_GTIDS and are in no file before it are purged.
+    GTIDs that come in by a file's PREVIOUS_GTIDS and are in no file before it are purged; but behind a damaged file
+    they may be in that one, and count as stored: whoever needs them comes to the damage, and is told of it.
     """
 
     def __init__(self) -> None:
@@ -317,16 +349,18 @@ class Holdings:
         self._purged = GtidSet()
         self._newest: StoredFile | None = None
         self._expected: int | None = None  # the fingerprint of the next file's claim, if it goes on with this one's
+        self._damaged = False  # whether a file behind the last claim may hold more than its summary says
         self._runs: list[tuple[bytes, str, int, int]] = []  # added by files, and not yet in _executed
 
     def add(self, file: StoredFile) -> None:
         """The next file."""
         claimed, added = file.summary.claimed, file.summary.added
         if self._newest is not None and self._newest.timeline != file.timeline:
-            self._expected = None
-        if claimed and claimed != self._expected:  # the empty set's fingerprint is 0
-            self._take_claim(file)
+            self._expected, self._damaged = None, False
+        if claimed and claimed != self._expected and not self._take_claim(file):  # the empty set's fingerprint is 0
+            claimed, self._damaged = None, True
         self._newest = file
+        self._damaged |= bool(file.damage)
         self._expected = None if claimed is None else (claimed + fingerprint(added)) % FINGERPRINTS
         self._runs += added.runs()
         if len(self._runs) > MANY_RUNS:
@@ -347,12 +381,20 @@ class Holdings:
             server_version=newest.summary.server_version,
         )
 
-    def _take_claim(self, file: StoredFile) -> None:
-        claim = read_previous(file.path, file.size)
-        if claim is not None:
-            self._take_runs()
+    def _take_claim(self, file: StoredFile) -> bool:
+        """Count the file's PREVIOUS_GTIDS in; False when they cannot be read."""
+        try:
+            claim = read_previous(file.path, file.size)
+        except StoreDamaged:
+            claim = None
+        if claim is None:
+            return False
+        self._take_runs()
+        if not self._damaged:
             self._purged |= claim - self._executed
-            self._executed |= claim
+        self._damaged = False
+        self._executed |= claim
+        return True
 
     def _take_runs(self) -> None:
         self._executed = self._executed.add_runs(self._runs)

@@ -4,13 +4,15 @@ After a stop, a kill or a power loss the newest file may end in the middle of a 
 synced, in anything at all. Everything up to the end of its last whole transaction stays and is synced; what is behind
 is dropped and will be fetched again from the source, which still has it: it was never acknowledged as a transaction.
 Unfinished files under temporary names go, gathered marks (index.py) among them; a missing or stale .idx or .index is
-made again.
+made again. A finished file that turns out to be damaged stays as it is and is told of: it must not keep what the source
+commits now from being received.
 """
 
 from __future__ import annotations
 
 import os
-from contextlib import closing
+from collections.abc import Iterable, Iterator
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +21,16 @@ from binlogd.store.disk import Disk, explained
 from binlogd.store.index import encode_marks, fetch_summaries, read_summary, write_file_list, write_index
 from binlogd.store.layout import DataFolder, Timeline
 from binlogd.store.publication import Publication
-from binlogd.store.reader import BLOCK, FIRST_EVENT, Contents, Holdings, Progress, StoredFile, read_contents
+from binlogd.store.reader import (
+    BLOCK,
+    FIRST_EVENT,
+    Contents,
+    Holdings,
+    Progress,
+    StoredFile,
+    read_contents,
+    read_finished,
+)
 from binlogd.store.writer import Writer
 
 TORN_LIMIT = 80 * 1024 * 1024  # bytes: the receiver syncs every 64 MiB, and has a few more in its buffers
@@ -30,7 +41,9 @@ class Recovered:
     """The store as it was found and mended.
 
     ``timeline`` is None while there is none; ``tail`` is the newest file of it, None while it has none;
-    ``dropped`` counts the bytes cut off behind the last whole transaction and ``reason`` says what they were.
+    ``dropped`` counts the bytes cut off behind the last whole transaction and ``reason`` says what they were;
+    ``damaged`` are the finished files that were found to be damaged: not all that are, for only those were read that
+    had no .idx.
     """
 
     publication: Publication
@@ -38,6 +51,7 @@ class Recovered:
     tail: Contents | None
     dropped: int
     reason: str
+    damaged: tuple[StoredFile, ...] = ()
 
 
 def recover(folder: DataFolder, disk: Disk, progress: Progress | None = None) -> Recovered:
@@ -56,6 +70,7 @@ def recover(folder: DataFolder, disk: Disk, progress: Progress | None = None) ->
     holdings = Holdings()
     tail: Contents | None = None
     dropped, reason = 0, ""
+    damaged: list[StoredFile] = []
     fetch_summaries(timeline.path / name for timeline, name in listing[:-1])
     for number, (timeline, name) in enumerate(listing, 1):
         if number == len(listing):
@@ -64,10 +79,13 @@ def recover(folder: DataFolder, disk: Disk, progress: Progress | None = None) ->
             holdings.add(StoredFile(timeline, name, size, contents.summary(name, size), False))
             tail = contents if timeline is timelines[-1] else None  # else the newest timeline has no file yet
         else:
-            holdings.add(_finished(timeline, name, disk, progress))
+            file = _finished(timeline, name, disk, progress)
+            holdings.add(file)
+            damaged += [file] if file.damage else []
     for timeline in timelines:
         write_file_list(disk, timeline, names[timeline])
-    return Recovered(holdings.publication(), timelines[-1] if timelines else None, tail, dropped, reason)
+    newest = timelines[-1] if timelines else None
+    return Recovered(holdings.publication(), newest, tail, dropped, reason, tuple(damaged))
 
 
 def _recover_tail(timeline: Timeline, name: str, disk: Disk, progress: Progress | None) -> tuple[Contents, int, str]:
@@ -128,23 +146,16 @@ def _rescue(path: Path, end: int, contents: Contents, disk: Disk) -> None:
 
 
 def _finished(timeline: Timeline, name: str, disk: Disk, progress: Progress | None) -> StoredFile:
-    path = timeline.path / name
-    with explained("read", path):
-        size = path.stat().st_size
-    summary = read_summary(path, size)
-    if summary is None:
-        try:
-            contents = read_contents(path, progress=progress)
-        except EventError as bad:
-            contents, torn = None, bad.message
-        else:
-            torn = contents.torn if contents else "no FORMAT_DESCRIPTION"
-        if contents is None or contents.damaged:
-            raise StoreDamaged(
-                f"{path}, a finished file, is damaged: {torn}",
-                hint="move the file away or restore it; `binlogd verify` names what is wrong",
-            )
-        summary = contents.summary(name, size)
-        with explained("write the index of", path):
-            write_index(disk, timeline.path, summary, encode_marks(contents.walk.marks))
-    return StoredFile(timeline, name, size, summary, True)
+    file, contents = read_finished(timeline, name, progress)
+    if contents is not None and not file.damage:
+        with explained("write the index of", file.path):
+            write_index(disk, timeline.path, file.summary, encode_marks(contents.walk.marks))
+    return file
+
+
+def still_damaged(files: Iterable[StoredFile]) -> Iterator[StoredFile]:
+    """Those of the files found damaged that nobody has mended or removed: a whole one has its .idx again."""
+    for file in files:
+        with suppress(FileNotFoundError):
+            if read_summary(file.path, file.path.stat().st_size) is None:
+                yield file

@@ -1,0 +1,52 @@
+"""Which stored files were found to be damaged when they were to be sent, until they are replaced or removed.
+
+A file is known by its device and inode: the one that `binlogd verify --repair` puts in its place is another one.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from binlogd.store.reader import DAMAGED_HINT
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    file: tuple[int, int]
+    message: str
+    event: int
+
+
+class Damage:
+    """Belongs to one event loop. What is kept grows with the damaged files alone."""
+
+    def __init__(self) -> None:
+        self._found: dict[Path, _Found] = {}
+
+    def note(self, path: Path, descriptor: int, message: str, *, event: int = -1) -> None:
+        """The open file is damaged; ``event`` is where a large event is of which all but the end was sent."""
+        self._found[path] = _Found(_identity(os.fstat(descriptor)), message, event)
+
+    def event(self, path: Path, descriptor: int) -> int:
+        """Where a large event of the open file is known to be damaged; -1: nowhere."""
+        found = self._found.get(path)
+        return found.event if found is not None and found.file == _identity(os.fstat(descriptor)) else -1
+
+    def snapshot(self) -> list[dict[str, str]]:
+        """For the status: each file that is still there."""
+        for path, found in list(self._found.items()):
+            try:
+                same = _identity(path.stat()) == found.file
+            except OSError:
+                same = False
+            if not same:
+                del self._found[path]
+        return [
+            {"file": path.name, "message": found.message, "hint": DAMAGED_HINT} for path, found in self._found.items()
+        ]
+
+
+def _identity(known: os.stat_result) -> tuple[int, int]:
+    return known.st_dev, known.st_ino
