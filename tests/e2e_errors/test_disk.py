@@ -30,6 +30,7 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="mounts, and attaches to processes: needs root"),
 ]
 
+PATIENT = 60_000  # ms, a timeout that is not reached
 SEMI_SYNC_TIMEOUT = 0.3  # seconds that a commit waits for an acknowledgement that does not come
 ROW = 64 * 1024  # bytes: more than the last block of any file has room for
 DISK = 24 * 1024 * 1024
@@ -109,6 +110,7 @@ class Scene:
         source.wait_until(
             lambda: source.query("SHOW STATUS LIKE 'Rpl_semi_sync_source_status'")[0][1] == "ON", what="semi-sync"
         )
+        source.variables["rpl_semi_sync_source_timeout"] = PATIENT  # only the acknowledgement lets a commit return now
         self.commit_acknowledged()
         source.execute("FLUSH BINARY LOGS")
         self.commit_acknowledged()

@@ -49,7 +49,7 @@ def test_a_gap_names_what_is_missing(said: str) -> None:
 def test_a_gap_without_gtids_names_the_file() -> None:
     found = of_refusal(GONE, STORE, source(None), gtids(""))
     assert isinstance(found, SourceGap)
-    assert f"has purged {FILE}, where the store ends at 5000" in found.message
+    assert f"has purged {FILE}: what it wrote behind {FILE}:5000, where the store ends," in found.message
 
 
 def test_a_file_that_the_source_never_wrote_is_no_gap() -> None:

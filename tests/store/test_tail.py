@@ -274,7 +274,7 @@ def test_resuming_needs_the_same_format_description(tmp_path: Path) -> None:
         with pytest.raises((SourceRefused, EventError)):
             tail.resume(clear_in_use(other))
     another = Log(created=1_700_000_000, version="8.0.35").begin_file()
-    with pytest.raises(SourceRefused, match="reset or restored"):
+    with pytest.raises(SourceRefused, match="begins otherwise"):
         tail.resume(another.event(0))
 
 

@@ -40,9 +40,10 @@ def of_refusal(said: str, store: StoreFacts, facts: SourceFacts, held: GtidSet) 
         lost = facts.purged - held if facts.purged is not None else GtidSet()
         if not lost and _lacking(facts, held):
             return diverged(f"it has no {store.file}, of which {store.position} bytes are stored", facts, held)
-        what = f"the GTIDs {lost.compact()}" if lost else f"{store.file}, where the store ends at {store.position}"
+        what = f"the GTIDs {lost.compact()}" if lost else store.file
         return SourceGap(
-            f"the source has purged {what}: what it wrote behind the store's end cannot be had from it any more",
+            f"the source has purged {what}: what it wrote behind {store.file}:{store.position}, where the store ends,"
+            " cannot be had from it any more",
             hint=GAP_HINT,
             code=ER_SOURCE_FATAL_ERROR_READING_BINLOG,
         )

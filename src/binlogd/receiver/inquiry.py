@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from binlogd.errors import ProtocolError, ServerError
-from binlogd.receiver.session import Session
+from binlogd.receiver.session import Session, whole_number
 
 PERSIST_SINCE = (8, 0, 0)
 SOURCE_SPELLING_SINCE = (8, 0, 26)
@@ -99,18 +99,18 @@ def grant(account: str, privileges: str = "REPLICATION SLAVE, REPLICATION CLIENT
 def ask(session: Session, *, local: bool) -> SourceState:
     """Everything, over a session that is logged in. ``local`` says that nobody can listen on the way."""
     who = "SELECT VERSION(), CURRENT_USER(), UNIX_TIMESTAMP()"
-    rows = _rows(session, who, 3)
+    rows = session.rows(who, 3)
     if len(rows) != 1:
         raise ProtocolError(f"the source answered {who} with {len(rows)} rows")
     version, account, clock = rows[0][:3]
-    ahead = _number(clock) + 0.5 - time.time()  # the source's clock in whole seconds
+    ahead = whole_number(clock) + 0.5 - time.time()  # the source's clock in whole seconds
     names = ", ".join(f"'{name}'" for name in _VARIABLES)
     wanted = f"Variable_name IN ({names}) OR Variable_name LIKE 'rpl\\_semi\\_sync\\_%'"
-    variables = _rows(session, f"SHOW GLOBAL VARIABLES WHERE {wanted}", 2)
-    status = _rows(session, "SHOW GLOBAL STATUS LIKE 'Rpl\\_semi\\_sync\\_%'", 2)
-    grants = _rows(session, "SHOW GRANTS FOR CURRENT_USER()", 1)
+    variables = session.rows(f"SHOW GLOBAL VARIABLES WHERE {wanted}", 2)
+    status = session.rows("SHOW GLOBAL STATUS LIKE 'Rpl\\_semi\\_sync\\_%'", 2)
+    grants = session.rows("SHOW GRANTS FOR CURRENT_USER()", 1)
     try:
-        binary_logs = tuple((row[0], _number(row[1])) for row in _rows(session, "SHOW BINARY LOGS", 2))
+        binary_logs = tuple((row[0], whole_number(row[1])) for row in session.rows("SHOW BINARY LOGS", 2))
     except ServerError as refused:
         if refused.code not in (ER_SPECIFIC_ACCESS_DENIED, ER_NO_BINARY_LOGGING):
             raise
@@ -127,19 +127,3 @@ def ask(session: Session, *, local: bool) -> SourceState:
         grants=tuple(row[0] for row in grants),
         binary_logs=binary_logs,
     )
-
-
-def _rows(session: Session, sql: str, columns: int) -> list[tuple[str, ...]]:
-    """What the source answers, each row as texts of at least so many columns; ProtocolError for fewer."""
-    result = session.ask(sql)
-    if result.rows and len(result.columns) < columns:
-        raise ProtocolError(f"the source answered {sql} with {len(result.columns)} columns, {columns} are needed")
-    return [tuple(str(value) for value in row) for row in result.rows]
-
-
-def _number(text: str) -> int:
-    """A whole number that the source says; ProtocolError for anything else."""
-    try:
-        return int(text)
-    except ValueError:
-        raise ProtocolError(f"the source says {text[:40]!r} where a number must stand") from None

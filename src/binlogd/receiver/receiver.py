@@ -210,7 +210,7 @@ class Receiver:
             except ServerError as refused:
                 if refused.code == ACCESS_DENIED:
                     # Logged in we are: this is how COM_REGISTER_SLAVE says that a privilege is missing.
-                    account = str(session.ask("SELECT CURRENT_USER()").rows[0][0])
+                    account = session.value("SELECT CURRENT_USER()") or ""
                     raise SourceRefused(
                         f"the source refused: its user {quoted(account)} lacks REPLICATION SLAVE",
                         hint=f"run at the source: {grant(account)}",

@@ -78,6 +78,14 @@ class Secret:
         return "Secret('…')"
 
 
+def whole_number(text: str) -> int:
+    """A whole number that the source says; ProtocolError for anything else."""
+    try:
+        return int(text)
+    except ValueError:
+        raise ProtocolError(f"the source says {text[:40]!r} where a number must stand") from None
+
+
 class Session:
     """One connection to the source, from log-in to the dump command."""
 
@@ -161,7 +169,7 @@ class Session:
         greeting = self._connection.greeting
         assert greeting is not None
         version = greeting.server_version
-        server_id = int(self._variable("server_id"))
+        server_id = whole_number(self._variable("server_id"))
         uuid = self._variable("server_uuid", default="")
         gtid_mode = self._variable("gtid_mode", default="")
         facts = SourceFacts(
@@ -196,25 +204,25 @@ class Session:
     def settings(self) -> SourceSettings:
         """What clients of ours will ask about the source."""
         names = ", ".join(f"'{name}'" for name in (*TEXTS, *NUMBERS))
-        result = self._query(f"SHOW GLOBAL VARIABLES WHERE Variable_name IN ({names})")
-        return SourceSettings({str(row[0]): str(row[1]) for row in result.rows})
+        rows = self.rows(f"SHOW GLOBAL VARIABLES WHERE Variable_name IN ({names})", 2)
+        return SourceSettings({row[0]: row[1] for row in rows})
 
     def current_file(self) -> str:
         """The name of the source's newest binary log; needs REPLICATION CLIENT."""
         try:
             try:
-                result = self._query("SHOW BINARY LOG STATUS")
+                rows = self.rows("SHOW BINARY LOG STATUS", 1)
             except ServerError as error:
                 if error.code != 1064:
                     raise
-                result = self._query("SHOW MASTER STATUS")
+                rows = self.rows("SHOW MASTER STATUS", 1)
         except ServerError as error:
             if error.code == 1227:
                 error.hint = f"run at the source: GRANT REPLICATION CLIENT ON *.* TO '{self._options.user}'@'%'"
             raise
-        if not result.rows:
+        if not rows:
             raise SourceRefused("the source has no current binary log", hint="set log_bin there")
-        return str(result.rows[0][0])
+        return rows[0][0]
 
     def dump(self, start: Start) -> tuple[int | None, bytes]:
         """Ask for the stream: (the sequence id its first packet will have, its bytes that came already).
@@ -239,9 +247,20 @@ class Session:
         if self._link is not None:
             self._link.close()
 
-    def ask(self, sql: str) -> Result:
-        """One statement, for checks."""
-        return self._query(sql)
+    def rows(self, sql: str, columns: int) -> list[tuple[str, ...]]:
+        """What the source answers, each row as texts of at least so many columns; ProtocolError for fewer."""
+        result = self._query(sql)
+        if result.rows and len(result.columns) < columns:
+            raise ProtocolError(f"the source answered {sql} with {len(result.columns)} columns, {columns} are needed")
+        return [tuple(str(value) for value in row) for row in result.rows]
+
+    def value(self, sql: str) -> str | None:
+        """The one value that the source answers; ProtocolError for anything else."""
+        result = self._query(sql)
+        if len(result.rows) != 1 or len(result.rows[0]) != 1:
+            raise ProtocolError(f"the source answered {sql} with {len(result.rows)} rows")
+        value = result.rows[0][0]
+        return None if value is None else value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
     def _query(self, sql: str) -> Result:
         self._connection.query(sql)
@@ -254,16 +273,9 @@ class Session:
             connection.receive(link.receive())
         return result
 
-    def _value(self, sql: str) -> str | None:
-        result = self._query(sql)
-        if len(result.rows) != 1 or len(result.rows[0]) != 1:
-            raise ProtocolError(f"the source answered {sql} with {len(result.rows)} rows")
-        value = result.rows[0][0]
-        return value.decode() if isinstance(value, bytes) else value
-
     def _variable(self, name: str, *, default: str | None = None) -> str:
         try:
-            value = self._value(f"SELECT @@GLOBAL.{name}")
+            value = self.value(f"SELECT @@GLOBAL.{name}")
         except ServerError as error:
             if error.code != UNKNOWN_VARIABLE or default is None:
                 raise
@@ -287,7 +299,7 @@ class Session:
             if error.code != UNKNOWN_VARIABLE:
                 raise
             return "NONE"
-        return (self._value("SELECT @source_binlog_checksum") or "NONE").upper()
+        return (self.value("SELECT @source_binlog_checksum") or "NONE").upper()
 
     def _mariadb(self) -> bool:
         greeting = self._connection.greeting
@@ -310,9 +322,9 @@ class Session:
     def _semi_sync_setting(self) -> str:
         """ON, OFF, or "" without the plugin. A source that is OFF is asked too: it sends the marks, and may go ON."""
         for name in ("rpl_semi_sync_source_enabled", "rpl_semi_sync_master_enabled"):
-            rows = self._query(f"SHOW GLOBAL VARIABLES LIKE '{name}'").rows
+            rows = self.rows(f"SHOW GLOBAL VARIABLES LIKE '{name}'", 2)
             if rows:
-                return str(rows[0][1]).upper()
+                return rows[0][1].upper()
         return ""
 
     def _tls_context(self) -> ssl.SSLContext:

@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -138,9 +139,8 @@ class Dump:
                 self._index += 1
                 position = FIRST_POSITION
         except (EventError, StoreError) as bad:
-            if isinstance(bad, EventError) and self._descriptor >= 0:
-                path, event = self._catalog.path(self._index), self._outlet.event if self._outlet.in_event else -1
-                self._catalog.damage.note(path, self._descriptor, bad.message, event=event)
+            if isinstance(bad, EventError):
+                self._note_damage(bad)
             log.error(
                 "a stored file cannot be served", file=self._name, error=bad.message, hint=bad.hint or DAMAGED_HINT
             )
@@ -150,6 +150,14 @@ class Dump:
             raise refuse(text) from bad
         finally:
             self._close()
+
+    def _note_damage(self, bad: EventError) -> None:
+        """Have the file, which is still there under its name or was just read, told of in the status."""
+        path, event = self._catalog.path(self._index), self._outlet.event if self._outlet.in_event else -1
+        with suppress(OSError):
+            if self._descriptor < 0:  # its head was bad, which is read before it is opened
+                self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            self._catalog.damage.note(path, self._descriptor, bad.message, event=event)
 
     async def _choose(self) -> tuple[int, int]:
         request, catalog = self._request, self._catalog
