@@ -131,7 +131,7 @@ def test_a_damaged_event_is_not_served_and_is_mended_from_the_source(
     source.execute("FLUSH BINARY LOGS", insert())
     running.wait_for(source)
 
-    replica.execute("STOP REPLICA", "START REPLICA")
+    replica.start_replica("IO_THREAD")  # the applier waits in the middle of a transaction, and would for a minute
     replica.wait_for_gtid(source.gtid_executed)
     assert rows(replica) == rows(source)
     running.assert_identical_to(source)

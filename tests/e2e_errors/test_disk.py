@@ -114,6 +114,7 @@ class Scene:
         self.commit_acknowledged()
         source.execute("FLUSH BINARY LOGS")
         self.commit_acknowledged()
+        source.variables["rpl_semi_sync_source_timeout"] = int(SEMI_SYNC_TIMEOUT * 1000)
         one.wait_for(source)
         one.assert_identical_to(source)
         assert one.query("SELECT @@gtid_executed") == [(source.gtid_executed,)]

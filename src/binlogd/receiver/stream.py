@@ -106,7 +106,12 @@ class Stream:
         self._scan()
         while True:
             link.check_stop()  # a source that sends as fast as we take it makes us wait nowhere
-            size = link.receive_into(view[self._filled :])
+            try:
+                size = link.receive_into(view[self._filled :])
+            except PeerError:
+                if intake.ack_owed:
+                    self._settle()  # what more was waited for will not come
+                raise
             if size is None:
                 if intake.ack_owed:
                     self._settle()
