@@ -100,6 +100,9 @@ def receive_all(past: Past, folder: Path, fault: Callable[[Proxy], None], **opti
         return line.progress.errors
 
 
+GREETING = 128  # bytes of it at most: a bit of its nonce that flips makes the password a wrong one, which is refused
+
+
 # --- cut ---
 
 
@@ -143,7 +146,7 @@ def test_other_lines(past: Past, tmp_path: Path, options: dict[str, Any], fault:
     """Encrypted or compressed, all over the connection; how long one is differs from time to time."""
     size = record(tmp_path, past.source, **options).dump
     hits = 0
-    for at in places(0, size - STEP, max(size // SAMPLES, 1)):
+    for at in places(GREETING if fault == "flip" else 0, size - STEP, max(size // SAMPLES, 1)):
         how, bit = random.choice([*Cut]), 1 << random.randrange(8)
 
         def strike(proxy: Proxy, at: int = at, how: Cut = how, bit: int = bit) -> None:
