@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from binlogd.binlog.events import for_position_start, heartbeat_v2
+from binlogd.binlog.walk import Walk
 from binlogd.errors import EventError, ServerError, SourceDiverged, Unreachable
+from binlogd.receiver.overlap import Overlap
 from binlogd.receiver.plan import Start
 from binlogd.store import overlap as store_overlap
 from binlogd.store.tail import Tail
@@ -201,6 +205,32 @@ def test_a_broken_event_of_the_overlap_is_no_other_history(tmp_path: Path) -> No
     with pytest.raises(EventError, match="CRC-32"):
         again(tail, disk, log.starts[1]).run(dump(sent))
     assert (tail.timeline.path / FIRST).read_bytes() == log.data
+
+
+def test_a_large_event_of_the_overlap_that_was_altered_on_the_way_is_no_other_history(tmp_path: Path) -> None:
+    """Its pieces differ before its checksum says why."""
+    log = history()
+    log.add(30, bytes(600_000))
+    tail, disk = stored(tmp_path, log)
+    position = log.events[-1].start
+    event = broken(log.event(-1), 200_000)
+    for length in (len(event) // 2, len(event)):
+        script = dump([*sent_from(log, position)[:2], event])
+        with pytest.raises(EventError if length == len(event) else Unreachable):
+            again(tail, disk, position).run(script[: len(script) - len(event) + length])
+        tail.rewind()
+    other = history()
+    other.add(30, b"other" + bytes(599_995))
+    refused(again(tail, disk, position), [dump(sent_from(other, position))], f"other bytes behind {position} than")
+
+
+@pytest.mark.parametrize("left", [1, 2, 3, 4])
+def test_the_packet_in_which_a_large_event_goes_on_may_be_short(tmp_path: Path, left: int) -> None:
+    log = history()
+    tail, _ = stored(tmp_path, log)
+    overlap = Overlap(tail, Start(FIRST, log.position - left, "COM_BINLOG_DUMP", left), framing=7)
+    within = cast(Walk, SimpleNamespace(large_left=left))
+    assert overlap.scan_end(bytearray(100), 10, 100, within) == 10 + 4 + left
 
 
 def test_an_error_in_the_overlap_is_what_the_source_says(tmp_path: Path) -> None:

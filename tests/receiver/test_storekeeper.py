@@ -278,6 +278,21 @@ def test_a_sync_that_failed_is_not_tried_again(tmp_path: Path) -> None:
     scene.close()
 
 
+def test_another_file_in_its_place_is_not_cut(tmp_path: Path) -> None:
+    """Somebody put back what he had moved away: it may be the only copy."""
+    scene, tail, _ = failed_at(tmp_path, transactions=2)
+    tail.close()
+    path = newest(scene.folder).path / FIRST
+    whole = bytes(LOGS[FIRST].data)
+    assert tail.remains[1] < len(whole)
+    path.rename(tmp_path / "failed")
+    path.write_bytes(whole)
+    again = scene.wait_out(unusable("write", path, OSError(errno.EIO, "Input/output error")), tail)
+    assert path.read_bytes() == whole
+    assert again.publication.position == len(whole)
+    scene.close()
+
+
 def test_what_is_found_counts_and_not_what_was_written(tmp_path: Path) -> None:
     """The disk gave back other bytes than it got."""
     scene, tail, disk = failed_at(tmp_path, transactions=2)
@@ -539,5 +554,9 @@ def test_publications_only_move_forward() -> None:
     shown(at(SECOND, 130))
     assert told[-1] == at(SECOND, 130)
     assert progress.missing == ""
+    shown.found(at(FIRST, 500))
+    assert progress.missing
+    shown.found(at(SECOND, 130))
+    assert progress.missing == "", "what was put back is there"
     shown(at(FIRST, 4, timeline=2))
     assert told[-1] == at(FIRST, 4, timeline=2)

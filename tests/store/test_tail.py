@@ -11,7 +11,7 @@ import pytest
 from binlogd.binlog.events import FormatDescription, clear_in_use, for_position_start, with_created_zero
 from binlogd.binlog.gtid import GtidSet
 from binlogd.binlog.header import CRC_LENGTH, ChecksumAlgorithm
-from binlogd.errors import EventError, SourceRefused
+from binlogd.errors import EventError, SourceRefused, StoreUnreadable
 from binlogd.store.index import fingerprint, marks_path, read_marks, read_summary
 from binlogd.store.layout import DataFolder
 from binlogd.store.publication import Publication
@@ -221,6 +221,21 @@ def test_a_file_that_is_stored_is_never_begun_again(tmp_path: Path, name: str) -
     with pytest.raises(SourceRefused, match=f"begins {name} again"):
         begin(tail, name, other)
     assert {path: path.read_bytes() for path in newest(folder).path.iterdir()} == before
+
+
+def test_a_next_file_that_was_put_back_meanwhile(tmp_path: Path) -> None:
+    """That is no other history: the store has to be read again."""
+    folder = make_store(tmp_path)
+    logs = chain(2)
+    tail = empty_tail(folder)
+    begin(tail, FIRST, logs[FIRST])
+    take(tail, logs[FIRST].each()[1:])
+    settle(tail)
+    (newest(folder).path / SECOND).write_bytes(logs[SECOND].data)
+    with pytest.raises(StoreUnreadable, match=f"{SECOND} is there, and was not") as caught:
+        begin(tail, SECOND, logs[SECOND])
+    assert caught.value.alarm == "store_missing"
+    assert (newest(folder).path / SECOND).read_bytes() == logs[SECOND].data
 
 
 def test_a_source_without_checksum_algorithm(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ class Overlap:
         self._framing = framing
         self._end = start.position + start.overlap
         self.left = start.overlap
+        self._differs = -1  # where bytes differ within a large event, of which the CRC-32 is still to come
 
     @property
     def position(self) -> int:
@@ -46,7 +47,7 @@ class Overlap:
         """
         framing = self._framing
         if walk is not None and walk.large_left:
-            end = at + self.left  # within an event
+            end = at + self.left + 4  # within an event, which may go on in another packet
             crosses = walk.large_left > self.left
         else:
             end = at + self.left + framing
@@ -60,11 +61,16 @@ class Overlap:
             raise SourceDiverged(f"in its {self._tail.name} no event ends at {self._end}, where a stored one does")
         return min(end, filled)
 
-    def compare(self, data: memoryview) -> None:
-        """The next bytes of the file, as they came."""
-        if len(data) > self.left or not self._tail.holds(self.position, data):
-            raise SourceDiverged(f"its {self._tail.name} has other bytes behind {self.position} than are stored there")
-        self.left -= len(data)
+    def compare(self, data: memoryview, *, whole: bool) -> None:
+        """The next bytes of the file, as they came; ``whole`` when they end an event, which was found to be sound.
+
+        Only sound bytes tell of another history: others were altered on the way.
+        """
+        if self._differs < 0 and (len(data) > self.left or not self._tail.holds(self.position, data)):
+            self._differs = self.position
+        if self._differs >= 0 and whole:
+            raise SourceDiverged(f"its {self._tail.name} has other bytes behind {self._differs} than are stored there")
+        self.left -= min(len(data), self.left)
 
     def check_ended(self) -> None:
         """The source says that it has no more of the file, or goes on to another one."""

@@ -290,7 +290,9 @@ class Receiver:
             return None
         if not isinstance(trouble, ServerError) or trouble.code not in FATAL_CODES:
             return None
-        if trouble.code == ER_SOURCE_FATAL_ERROR_READING_BINLOG and self._facts is not None and self._store is not None:
+        # Once the dump runs, its history is proved: what the source cannot read then is its own trouble.
+        answers = trouble.code == ER_SOURCE_FATAL_ERROR_READING_BINLOG and self._progress.state is not State.STREAMING
+        if answers and self._facts is not None and self._store is not None and self._store.file:
             found = of_refusal(trouble.message, self._store, self._facts, held)
             if found is not None:
                 return found

@@ -72,6 +72,7 @@ class Shown:
         old = self.newest
         self._held = _place(publication) < _place(old)
         if not self._held:
+            self._progress.missing = ""
             if publication != old:
                 self(publication)
             return
@@ -113,7 +114,7 @@ class StoreKeeper:
 
         Raises what is not waited for: the ``trouble``, or another that it became.
         """
-        file, durable, size = tail.remains if tail is not None and tail.name else (None, 0, 0)
+        file, durable, size, identity = tail.remains if tail is not None and tail.name else (None, 0, 0, (0, 0))
         lost = max(size - tail.publication.position, 0) if tail is not None and file is not None else 0
         began = time.monotonic()
         pause = self._pause = min(self._pause * 2, PAUSE_LONGEST) if began - self._mended < STEADY else PAUSE
@@ -133,7 +134,7 @@ class StoreKeeper:
             try:
                 self._probe(trouble, lost)
                 if file is not None:
-                    self._cut(file, durable)
+                    self._cut(file, durable, identity)
                 found = self._recover()
                 self._check(found)
                 take(found)
@@ -165,12 +166,16 @@ class StoreKeeper:
             self._watch.require_again(lost)
         self._watch.probe(lost if trouble.alarm == DISK_FULL else 0)
 
-    def _cut(self, path: Path, size: int) -> None:
-        """Give up what is not known to be durable. A file that is shorter, or gone, is recovery's to judge."""
+    def _cut(self, path: Path, size: int, identity: tuple[int, int]) -> None:
+        """Give up what is not known to be durable, of the file that was written.
+
+        One that is shorter, or gone, or another that somebody put back, is recovery's to judge.
+        """
         with explained("cut", path), suppress(FileNotFoundError):
             descriptor = self._disk.open_append(path)
             try:
-                if os.fstat(descriptor).st_size > size:
+                found = os.fstat(descriptor)
+                if (found.st_dev, found.st_ino) == identity and found.st_size > size:
                     self._disk.truncate(descriptor, size)
                     self._disk.sync(descriptor)
             finally:

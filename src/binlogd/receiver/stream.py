@@ -97,6 +97,8 @@ class Stream:
             self._run()
         except (PeerError, Stopped):
             self._intake.ack_owed = False
+            if self._overlap.left:
+                self._intake.filled = 0  # stored already, and no whole proof of anything
             self._settle(force=True)
             raise
 
@@ -252,7 +254,7 @@ class Stream:
         data = self._out[: intake.filled]
         intake.filled = 0
         if self._overlap.left:
-            self._overlap.compare(data)
+            self._overlap.compare(data, whole=intake.walk is None or not intake.walk.large_left)
             if not self._overlap.left and self._tail.walk is not None:
                 self._go_on(self._tail.walk)
             return

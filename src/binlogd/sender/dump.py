@@ -278,6 +278,11 @@ class Dump:
                 found = blocks.read(self._descriptor, size, outlet.position)
                 if found < size and self._reopened():
                     found = blocks.read(self._descriptor, size, outlet.position)
+                if found < size and self._index == len(self._catalog.logs) - 1:
+                    raise StoreUnreadable(
+                        f"{self._name} is shorter than it was",
+                        hint="what somebody removed or cut short is fetched again from the source",
+                    )
                 size = found
         except OSError:
             with explained("read", self._catalog.path(self._index)):

@@ -21,7 +21,7 @@ from binlogd.store.layout import Timeline, binlog_base, binlog_number
 from binlogd.store.overlap import overlap_start
 from binlogd.store.publication import Publication, Step
 from binlogd.store.reader import FIRST_EVENT, Contents
-from binlogd.store.watch import Watch
+from binlogd.store.watch import Watch, missing
 from binlogd.store.writer import Writer
 
 MANY_RUNS = 4096  # of GTIDs, one for each sync or gap: a few hundred kB
@@ -116,12 +116,15 @@ class Tail:
         The file before it is finished, but not before all that can be wrong with the event was looked at: until then
         a reconnect goes on where that file ends.
         """
-        if (self.timeline.path / name).exists():
-            raise SourceDiverged(f"it begins {name} again, which is stored already")
-        if self.name and (binlog_base(name), binlog_number(name)) != (
+        following = (binlog_base(name), binlog_number(name) - 1) == (
             binlog_base(self.name),
-            binlog_number(self.name) + 1,
-        ):
+            binlog_number(self.name or ".0"),
+        )
+        if (self.timeline.path / name).exists():
+            if following:
+                raise missing(f"{self.timeline.path / name} is there, and was not when the store was read")
+            raise SourceDiverged(f"it begins {name} again, which is stored already")
+        if self.name and not following:
             raise SourceDiverged(f"{name} follows {self.name} there: it is not the next file of that history")
         if described.algorithm is ChecksumAlgorithm.UNDEF:
             raise SourceRefused(
@@ -248,9 +251,10 @@ class Tail:
             self._writer.cut(self.walk.transaction_end)
 
     @property
-    def remains(self) -> tuple[Path, int, int]:
-        """Of a tail that failed: the file, the bytes of it that are durable, and how many it had in all."""
-        return self._writer.path, self._writer.synced, self._writer.size + self._writer.given_up
+    def remains(self) -> tuple[Path, int, int, tuple[int, int]]:
+        """Of a tail that failed: the file, its durable bytes, how many it had in all, and its device and inode."""
+        writer = self._writer
+        return writer.path, writer.synced, writer.size + writer.given_up, writer.identity
 
     def close(self) -> None:
         """Let go of the file."""

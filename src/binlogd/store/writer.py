@@ -67,6 +67,7 @@ class Writer:
         self._background = BackgroundSync(disk)
         self._covered = 0  # bytes that the sync in the background is for; 0: none is
         self._said: SyncedSize | None = None  # where it is written down what is durable: of a file without checksums
+        self.identity = (0, 0)  # device and inode of the file: what else stands under its name is not it
         self.given_up = 0  # bytes cut off because a sync of them failed
 
     @property
@@ -90,6 +91,7 @@ class Writer:
         path = self._timeline.path / name
         with explained("open", path):
             self._descriptor = self._disk.open_append(path)
+            self._identify()
             found = os.fstat(self._descriptor).st_size
         self.name = name
         self.size = found
@@ -110,12 +112,17 @@ class Writer:
         path = self._timeline.path / name
         with explained("create", path):
             self._descriptor = self._disk.begin(path, content)
+            self._identify()
         self.name = name
         self.size = self._synced = len(content)
         self._dirty = False
         self._begin_saying()
         self._say()
         add_to_file_list(self._disk, self._timeline, name)
+
+    def _identify(self) -> None:
+        found = os.fstat(self._descriptor)
+        self.identity = (found.st_dev, found.st_ino)
 
     def append(self, data: memoryview) -> None:
         """Write behind what is there."""
