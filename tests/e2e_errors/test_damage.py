@@ -108,7 +108,8 @@ def test_a_damaged_event_is_not_served_and_is_mended_from_the_source(
     error = io_error(replica)
     assert f"{name}: the event at {place} (type {int(EventType.WRITE_ROWS)}, " in error
     assert "fails its CRC-32" in error
-    replica.wait_until(lambda: rows(replica) == 1, what="what is before the damage")
+    made = "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = 'd' AND table_name = 't'"
+    replica.wait_until(lambda: replica.value(made) and rows(replica) == 1, what="what is before the damage")
     with pytest.raises(BinlogdFailed, match=f"{name}: the event at {place} .*CRC-32"):
         running.run(source.distribution, "mysqlbinlog", "--read-from-remote-server", "--raw", name, cwd=tmp_path)
     assert alarms(running) == ["store_damaged"]
