@@ -98,7 +98,8 @@ class Waiting(Wake):
         self.slept: list[float] = []
         self.meanwhile = meanwhile
 
-    def sleep(self, seconds: float) -> None:
+    def sleep(self, seconds: float | None) -> None:
+        assert seconds is not None
         self.slept.append(seconds)
         if len(self.slept) > 50:
             raise Stopped

@@ -14,9 +14,11 @@ import os
 import select
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from typing import NoReturn
 
 from binlogd.errors import Unreachable
 from binlogd.wire.compression import Algorithm, CompressedStream
@@ -26,7 +28,11 @@ KEEPALIVE_IDLE = 10  # seconds; a vanished host is noticed below read_timeout's 
 
 
 class Stopped(Exception):
-    """The wake-up descriptor fired."""
+    """The wake-up descriptor fired: this is the end."""
+
+
+class Interrupted(Stopped):
+    """It fired for news, which are to be looked at; then things go on."""
 
 
 class Wake:
@@ -35,23 +41,44 @@ class Wake:
     def __init__(self) -> None:
         self.descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._fired = False  # what the descriptor says, without a system call
+        self._ended = False
+        self._lock = threading.Lock()  # of interrupting and going on, never held in a signal handler
 
     def set(self) -> None:
         """From now on every wait raises Stopped. Safe in a signal handler and from any thread."""
-        self._fired = True
+        self._ended = self._fired = True
         os.eventfd_write(self.descriptor, 1)
 
-    def check(self) -> None:
-        """Raises Stopped when woken; costs nothing."""
-        if self._fired:
-            raise Stopped
+    def interrupt(self) -> None:
+        """Until ``go_on`` every wait raises Interrupted. From any thread, but not in a signal handler."""
+        with self._lock:
+            self._fired = True
+            os.eventfd_write(self.descriptor, 1)
 
-    def sleep(self, seconds: float) -> None:
-        """Wait; raises Stopped when woken."""
+    def go_on(self) -> None:
+        """The news are taken. Those that come from now on interrupt again; an end stays one."""
+        with self._lock:
+            self._fired = False
+            with suppress(BlockingIOError):
+                os.eventfd_read(self.descriptor)
+            if self._ended:  # it may have been its own writing that was just read
+                self.set()
+
+    def check(self) -> None:
+        """Raises when woken; costs nothing."""
+        if self._fired:
+            self.fired()
+
+    def fired(self) -> NoReturn:
+        """Raises what it was woken for."""
+        raise Stopped if self._ended else Interrupted
+
+    def sleep(self, seconds: float | None) -> None:
+        """Wait, None for ever; raises when woken."""
         poll = select.poll()
         poll.register(self.descriptor, select.POLLIN)
-        if poll.poll(seconds * 1000):
-            raise Stopped
+        if poll.poll(None if seconds is None else seconds * 1000):
+            self.fired()
 
 
 class Link:
@@ -124,16 +151,16 @@ class Link:
             raise Unreachable(f"the source at {self.peer} was silent for {limit:g} s", code=2013)
 
     def _await(self, events: int, timeout: float, on: socket.socket | None = None) -> bool:
-        """Whether the socket is ready within ``timeout`` seconds. Raises Stopped when woken."""
+        """Whether the socket is ready within ``timeout`` seconds. Raises when woken."""
         self._poll.register(on or self._socket, events)
         ready = self._poll.poll(timeout * 1000)
         for descriptor, _ in ready:
             if descriptor == self._wake.descriptor:
-                raise Stopped
+                self._wake.fired()
         return bool(ready)
 
     def check_stop(self) -> None:
-        """Raises Stopped when somebody asked for it: for loops that may never have to wait."""
+        """Raises when woken: for loops that may never have to wait."""
         self._wake.check()
 
     def wait_readable(self) -> None:
