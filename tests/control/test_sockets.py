@@ -59,6 +59,12 @@ async def asked(path: Path) -> dict[str, Any] | None:
     return await asyncio.to_thread(ask_status, path)
 
 
+async def ended(control: ControlServer) -> None:
+    """Until the server, too, has let go of those that have asked."""
+    while control._conversations:  # noqa: ASYNC110 - for the time it may take
+        await asyncio.sleep(0.001)
+
+
 async def raw(path: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     with reachable(path) as name:
         return await asyncio.open_unix_connection(name)
@@ -173,15 +179,17 @@ def test_a_socket_that_was_removed_is_made_again(tmp_path: Path, monkeypatch: py
     path = tmp_path / "folder" / "receiver.sock"
 
     async def body() -> None:
-        async with server(path, pid=7):  # there is no place for it yet
+        async with server(path, pid=7) as control:  # there is no place for it yet
             assert await asked(path) is None
             path.parent.mkdir()
             while await asked(path) != {"pid": 7}:  # noqa: ASYNC110 - for the time it may take
                 await asyncio.sleep(0.01)
+            await ended(control)
             before = descriptors()
             path.unlink()
             while await asked(path) != {"pid": 7}:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
+            await ended(control)
             assert descriptors() == before
         assert not path.exists()
 
