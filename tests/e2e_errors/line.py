@@ -20,6 +20,7 @@ import pytest
 
 from binlogd.receiver import receiver as receiver_module
 from binlogd.receiver.link import Wake
+from binlogd.receiver.orders import Desk, Orders
 from binlogd.receiver.progress import Progress, State
 from binlogd.receiver.receiver import Backoff, Receiver
 from binlogd.receiver.session import Secret, SourceOptions, Tls
@@ -127,7 +128,7 @@ class Line:
         recovered = recover(folder, self.disk)
         self._publication = recovered.publication
         self._receiver = Receiver(
-            options=SourceOptions(**self._options),
+            desk=Desk(Orders((SourceOptions(**self._options),)), self._wake),
             folder=folder,
             disk=self.disk,
             identity=folder.identity(self.disk),

@@ -137,8 +137,8 @@ def test_another_source(cluster: Cluster, source: Server, tmp_path: Path) -> Non
         error = the_error(ended("receive", url(other), first.data), 3)
     finally:
         first.close()
-    assert f"the store holds the history of source {source.server_uuid}" in error
-    assert "data_dir" in error
+    assert f"source {other.server_uuid} lacks the GTIDs {source.server_uuid}:1" in error
+    assert "attach the new source to this binlogd once" in error
     assert written(first.data) == before
 
 

@@ -96,6 +96,7 @@ def run(data: bytes) -> None:
             inquiry.ask(asking, local=False)
             return
         asking.prepare()
+        asking.enlist()
         asking.settings()
         asking.current_file()
         asking.dump(Start("mysql-bin.000001", 4, "COM_BINLOG_DUMP"))

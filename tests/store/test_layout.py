@@ -92,7 +92,17 @@ def test_timelines_come_in_their_order_and_nothing_else_does(tmp_path: Path) -> 
         (10, UUID_A),
         (10000, UUID_A),
     ]
-    assert folder.new_timeline(Quick(), UUID_B).path.name == f"10001-{UUID_B}"
+    assert folder.new_timeline(Quick(), "server-8").path.name == "10001-server-8"
+
+
+def test_a_timeline_that_got_no_file_is_taken_again_but_only_behind_those_that_did(tmp_path: Path) -> None:
+    folder = make_store(tmp_path)
+    for name in (f"0001-{UUID_A}", f"0002-{UUID_B}", f"0003-{UUID_A}"):
+        (folder.binlogs / name).mkdir()
+    assert folder.new_timeline(Quick(), UUID_B).number == 2
+    (folder.binlogs / f"0002-{UUID_B}" / "binlog.000001").touch()
+    assert folder.new_timeline(Quick(), UUID_A).number == 3
+    assert folder.new_timeline(Quick(), UUID_B).number == 4
 
 
 def test_the_first_timeline(tmp_path: Path) -> None:

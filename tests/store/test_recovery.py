@@ -13,10 +13,10 @@ from binlogd.binlog.walk import WHOLE_LIMIT
 from binlogd.errors import StoreDamaged, StoreUnreadable
 from binlogd.store import recovery
 from binlogd.store.disk import Disk
-from binlogd.store.index import index_path, read_marks, read_summary
+from binlogd.store.index import encode_marks, index_path, read_marks, read_summary, write_index
 from binlogd.store.layout import DataFolder
 from binlogd.store.publication import NOTHING
-from binlogd.store.reader import UNFINISHED, read_contents
+from binlogd.store.reader import UNFINISHED, read_contents, read_finished
 from binlogd.store.recovery import Recovered, recover, still_damaged
 from binlogd.store.synced import synced_path
 from tests.binlog.making import CRC32, OFF, UUID_A, Log, broken, sample
@@ -372,6 +372,20 @@ def test_a_finished_file_that_ends_within_a_transaction_is_what_the_source_has(t
     assert (newest(folder).path / FIRST).read_bytes() == log.data
 
 
+def test_the_newest_file_may_have_been_finished_and_goes_on(tmp_path: Path) -> None:
+    """Another source was to be followed, and the old one is: its .idx must not call longer bytes damaged."""
+    log = sample()
+    folder = make_store(tmp_path, {FIRST: log.data})
+    timeline = newest(folder)
+    file, contents = read_finished(timeline, FIRST)
+    write_index(Disk(), timeline.path, file.summary, encode_marks(contents.walk.marks if contents else ()))
+    assert read_summary(file.path, len(log.data)) is not None
+
+    found(folder)
+
+    assert read_summary(file.path, len(log.data)) is None
+
+
 # --- stores of other shapes ---
 
 
@@ -379,7 +393,7 @@ def test_no_store_and_empty_ones(tmp_path: Path) -> None:
     assert found(DataFolder(tmp_path / "nowhere")) == Recovered(NOTHING, None, None, 0, "")
     assert found(make_store(tmp_path / "a")) == Recovered(NOTHING, None, None, 0, "")
     folder = make_store(tmp_path / "b", {})
-    assert found(folder) == Recovered(NOTHING, newest(folder), None, 0, "")
+    assert found(folder) == Recovered(NOTHING, None, None, 0, "")
 
 
 def test_an_older_timeline_is_finished(tmp_path: Path) -> None:
@@ -399,8 +413,8 @@ def test_a_new_timeline_without_a_file_yet(tmp_path: Path) -> None:
     folder = make_store(tmp_path, {FIRST: log.data[: log.ends[1] + 9]}, {})
     recovered = found(folder)
     assert (recovered.publication.timeline, recovered.publication.position) == (1, log.ends[1])
-    assert recovered.timeline == newest(folder)
-    assert recovered.tail is None
+    assert recovered.timeline == folder.timelines()[0]
+    assert recovered.tail is not None
     assert recovered.dropped == 9
     assert found(folder).publication == recovered.publication
 

@@ -17,6 +17,7 @@ from binlogd.store.layout import DataFolder
 from binlogd.store.publication import Publication
 from binlogd.store.reader import publication_of, read_contents, read_store
 from binlogd.store.recovery import recover
+from binlogd.store.tail import Tail
 from tests.binlog.making import CRC32, OFF, SID_A, SID_B, UUID_A, UUID_B, Log, broken
 from tests.store.powerloss import FailingPower, Fate, put
 from tests.store.support import (
@@ -306,9 +307,13 @@ def test_resuming_without_checksums(tmp_path: Path) -> None:
 def test_the_same_file_and_position_in_a_new_timeline_is_news(tmp_path: Path) -> None:
     log = Log()
     log.format()
-    folder = make_store(tmp_path, {FIRST: log.data}, {})
-    tail = tail_of(recover(folder, Quick()))
+    folder = make_store(tmp_path, {FIRST: log.data})
+    old = tail_of(recover(folder, Quick()))
+    timeline = folder.new_timeline(Quick(), UUID_B)
+    tail = Tail(disk=Quick(), timeline=timeline, publication=old.publication, contents=None, predecessor=old)
+    assert read_summary(old.timeline.path / FIRST, log.position) is None
     begin(tail, FIRST, log)
+    assert read_summary(old.timeline.path / FIRST, log.position) is not None, "the timeline before has ended"
     publication = settle(tail)
     assert publication is not None
     assert (publication.timeline, publication.file, publication.position) == (2, FIRST, log.position)

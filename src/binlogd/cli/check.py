@@ -212,9 +212,10 @@ def _store(
         timelines = folder.timelines()
         status = store_status(folder, receiver)
         executed = GtidSet.parse(status["gtid_executed"])
-        if timelines:
-            end = status["published"]
-            held = StoreFacts(timelines[-1].source_uuid, end["file"], end["position"])
+        for timeline in timelines:
+            if timeline.number == status["timeline"]:
+                end = status["published"]
+                held = StoreFacts(timeline.source_uuid, end["file"], end["position"])
         if status["error"] is not None:
             lines.append(fail("store", status["error"]))
         elif not status["files"]:
@@ -320,7 +321,7 @@ def _source(settings: Settings, ours: Ours) -> Iterator[Line]:
     from binlogd.receiver.session import Session
     from binlogd.store.layout import Identity
 
-    options = source_options(settings)
+    options = source_options(settings, *settings.source.hosts[0])
     peer = f"{options.host}:{options.port}"
     # Identity matters to a dump only, and there will be none.
     session = Session(options, Identity(ours.server_uuid or "", ours.server_id or 0), Wake())

@@ -9,12 +9,13 @@ import time
 from typing import Any
 
 from binlogd.cli.processes import prepare_process
-from binlogd.config import Compression, Durability, Settings
+from binlogd.config import Compression, Divergence, Durability, Settings
 from binlogd.control.board import Board
-from binlogd.control.sockets import RECEIVER, ControlThread
+from binlogd.control.sockets import RECEIVER, SENDER, ControlThread, ask_status
 from binlogd.errors import StoreError, StoreUnreadable
 from binlogd.logs import get_logger
 from binlogd.receiver.link import Wake
+from binlogd.receiver.orders import Desk, Follow, Orders
 from binlogd.receiver.progress import Progress
 from binlogd.receiver.receiver import Receiver
 from binlogd.receiver.session import Secret, SourceOptions, Tls
@@ -34,10 +35,9 @@ PROGRESS_EVERY = 2.0  # seconds between lines about work that takes long
 log = get_logger(__name__)
 
 
-def source_options(settings: Settings) -> SourceOptions:
-    """What the receiver needs to know."""
+def source_options(settings: Settings, host: str, port: int) -> SourceOptions:
+    """What the receiver needs to know to reach a source."""
     source = settings.source
-    host, port = source.hosts[0]
     return SourceOptions(
         host=host,
         port=port,
@@ -55,6 +55,16 @@ def source_options(settings: Settings) -> SourceOptions:
         tls_key=source.tls_key,
         report_host=source.report_host or platform.node()[:60],
         report_port=settings.server.listen.port,
+    )
+
+
+def orders(settings: Settings) -> Orders:
+    """What the receiver is told by the configuration."""
+    source = settings.source
+    return Orders(
+        sources=tuple(source_options(settings, *address) for address in source.hosts),
+        follow=Follow(source.follow.value),
+        keep_both=source.on_divergence is Divergence.NEW_TIMELINE,
     )
 
 
@@ -81,14 +91,13 @@ def run_receiver(settings: Settings, *, supervised: bool = False) -> None:
         progress = Progress()
         board = Board(None if isinstance(recovered, StoreError) else recovered.publication)
         started = time.monotonic()
-        options = source_options(settings)
 
         def snapshot() -> dict[str, Any]:
             return {
                 "identity": {"server_id": identity.server_id, "server_uuid": identity.server_uuid},
                 "pid": os.getpid(),
                 "uptime_s": round(time.monotonic() - started, 3),
-                "source": progress.snapshot() | {"semi_sync_wanted": options.semi_sync},
+                "source": progress.snapshot() | {"semi_sync_wanted": settings.source.semi_sync},
                 "publication": board.current.encode() if board.current else None,
                 "damaged": [file.alarm() for file in still_damaged(damaged)],
             }
@@ -97,7 +106,7 @@ def run_receiver(settings: Settings, *, supervised: bool = False) -> None:
         control.start()
         try:
             Receiver(
-                options=options,
+                desk=Desk(orders(settings), wake),
                 folder=folder,
                 disk=disk,
                 identity=identity,
@@ -109,11 +118,18 @@ def run_receiver(settings: Settings, *, supervised: bool = False) -> None:
                 wake=wake,
                 durable=settings.store.durability is Durability.FSYNC,
                 refusal_pause=SUPERVISED_REFUSAL_PAUSE if supervised else None,
+                replicas=lambda: _replicas(folder),
             ).run()
         finally:
             control.stop()
     end = board.current or NOTHING
     log.info("receiver stopped", file=end.file, position=end.position)
+
+
+def _replicas(folder: DataFolder) -> frozenset[str]:
+    """The UUIDs of those that are attached to this store's sender, if there is one."""
+    sender = ask_status(folder.path / SENDER)
+    return frozenset(replica["server_uuid"].lower() for replica in sender["replicas"]) if sender else frozenset()
 
 
 def _recover(folder: DataFolder, disk: Disk, damaged: list[StoredFile]) -> Recovered:

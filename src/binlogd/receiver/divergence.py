@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from binlogd.binlog.gtid import GtidSet
 from binlogd.errors import SourceDiverged, SourceGap, SourceRefused
-from binlogd.receiver.plan import SourceFacts, StoreFacts
+from binlogd.receiver.plan import SourceFacts, StoreFacts, timeline_name
 
 ER_SOURCE_FATAL_ERROR_READING_BINLOG = 1236
 
@@ -73,6 +73,18 @@ def diverged(what: str, facts: SourceFacts, held: GtidSet) -> SourceDiverged:
         " transactions",
         hint=DIVERGED_HINT,
         code=ER_SOURCE_FATAL_ERROR_READING_BINLOG,
+    )
+
+
+def lacks(source: SourceFacts, lacking: GtidSet, store: StoreFacts) -> SourceDiverged:
+    """The error for another source than the one before, which may not be followed as long as it lacks ``lacking``."""
+    return SourceDiverged(
+        f"source {timeline_name(source)} lacks the GTIDs {lacking.compact()}, which are stored, of source"
+        f" {store.source_uuid} or from before it: this may be their only copy",
+        hint="attach the new source to this binlogd once, run at it: CHANGE REPLICATION SOURCE TO"
+        " SOURCE_HOST='<this binlogd>', SOURCE_PORT=<its port>, SOURCE_AUTO_POSITION=1; START REPLICA; it is followed"
+        ' as soon as it has them and is detached again. Or set source.on_divergence = "new-timeline" to go on without'
+        " them, with both histories kept",
     )
 
 

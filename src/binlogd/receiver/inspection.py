@@ -10,12 +10,13 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from binlogd.binlog.gtid import GtidSet
 from binlogd.errors import SourceRefused
 from binlogd.receiver.inquiry import SourceState, grant, quoted
-from binlogd.receiver.plan import SourceFacts, StoreFacts, check_identity, plan_start
+from binlogd.receiver.plan import SourceFacts, StoreFacts, check_identity
+from binlogd.receiver.succession import Refuse, Resume, decide
 from binlogd.store.layout import binlog_base, binlog_number
 from binlogd.units import format_duration
 
@@ -172,7 +173,14 @@ def _facts(source: SourceState) -> SourceFacts:
         server_uuid=variables.get("server_uuid", "").lower(),
         checksum=variables.get("binlog_checksum", "NONE").upper(),
         gtid_mode=variables.get("gtid_mode", "OFF"),
+        executed=_set(source, "gtid_executed"),
+        purged=_set(source, "gtid_purged"),
     )
+
+
+def _set(source: SourceState, name: str) -> GtidSet | None:
+    text = None if source.is_mariadb else source.variables.get(name)
+    return None if text is None else GtidSet.parse(text)
 
 
 def _identity(source: SourceState, ours: Ours) -> Iterator[Finding]:
@@ -359,10 +367,11 @@ def _history(source: SourceState, ours: Ours) -> Finding:
     store, logs = ours.store, source.binary_logs
     if store is None or not store.file:
         return _beginning(source, ours.start)
-    try:
-        plan_start(_facts(source), store, start=ours.start, current="")
-    except SourceRefused as refused:
-        return _fail(subject, refused.message, refused.hint)
+    step = decide(_facts(source), replace(store, held=ours.executed))
+    if isinstance(step, Refuse):
+        return _fail(subject, step.error.message, step.error.hint)
+    if not isinstance(step, Resume):
+        return _ok(subject, f"another source than {store.source_uuid}, which has all that is stored: a new timeline")
     another = "keep this store for its history and begin a new one in another data_dir"
     gap = f"the source has purged what comes after {store.file}:{store.position}"
     if logs is None:

@@ -1,4 +1,4 @@
-"""Where the dump begins: a pure decision over what the store holds and what the source says of itself.
+"""What both sides say of themselves, and where a dump begins.
 
 Files are fetched by name and position, never by GTID, because a fetch by GTID leaves holes. An empty file name asks
 for the source's oldest file, whatever it is called, and needs no privilege but REPLICATION SLAVE. A dump that goes on
@@ -13,6 +13,7 @@ from typing import Literal
 from binlogd.binlog.gtid import GtidSet
 from binlogd.errors import SourceRefused
 
+NONE = GtidSet()
 FIRST_POSITION = 4  # behind the magic
 COM_BINLOG_DUMP_LIMIT = 2**32  # its position has 4 bytes; COM_BINLOG_DUMP_GTID's has 8
 
@@ -21,7 +22,8 @@ COM_BINLOG_DUMP_LIMIT = 2**32  # its position has 4 bytes; COM_BINLOG_DUMP_GTID'
 class SourceFacts:
     """What the source says of itself. ``server_uuid`` is "" where there is none (MySQL 5.5, MariaDB).
 
-    ``executed`` and ``purged`` are its GTIDs; None where it has none, or not MySQL's.
+    ``executed`` and ``purged`` are its GTIDs; None where it has none, or not MySQL's. ``first_file`` is the name and
+    PREVIOUS_GTIDS of the file that it would begin with for us; None: it was not asked.
     """
 
     server_version: str
@@ -31,19 +33,29 @@ class SourceFacts:
     gtid_mode: str
     executed: GtidSet | None = None
     purged: GtidSet | None = None
+    read_only: bool = False
+    first_file: tuple[str, GtidSet] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class StoreFacts:
-    """Where the store ends: ``source_uuid`` of its newest timeline, and file and position, "" and 0 without one.
+    """Where the store ends: ``source_uuid`` of its newest timeline, and file and position, "" and 0 for an empty one.
 
-    ``overlap`` is how many bytes before ``position`` are asked for again.
+    ``overlap`` is how many bytes before ``position`` are asked for again. ``held`` are the GTIDs that it holds, or held
+    once; ``gtids`` says whether that history has them for every transaction. ``replicas`` are the UUIDs of those that
+    are attached to us.
     """
 
     source_uuid: str
     file: str
     position: int
     overlap: int = 0
+    held: GtidSet = NONE
+    gtids: bool = True
+    replicas: frozenset[str] = frozenset()
+
+
+EMPTY = StoreFacts("", "", 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,18 +95,8 @@ def check_identity(facts: SourceFacts, *, server_id: int, server_uuid: str) -> N
         )
 
 
-def plan_start(facts: SourceFacts, store: StoreFacts | None, *, start: str, current: str) -> Start:
-    """Where to begin.
-
-    ``start`` is the configured beginning of an empty store, ``oldest``, ``current`` or a file's name; ``current``
-    the name of the source's newest file, needed for that choice alone.
-    """
-    if store is None or not store.file:
-        if store is not None:
-            _same_source(facts, store)
-        file = {"oldest": "", "current": current}.get(start, start)
-        return Start(file, FIRST_POSITION, "COM_BINLOG_DUMP")
-    _same_source(facts, store)
+def plan_resume(facts: SourceFacts, store: StoreFacts) -> Start:
+    """Where a store that holds this source's history goes on."""
     begin = store.position - store.overlap
     if begin < COM_BINLOG_DUMP_LIMIT:
         return Start(store.file, begin, "COM_BINLOG_DUMP", store.overlap)
@@ -105,11 +107,3 @@ def plan_start(facts: SourceFacts, store: StoreFacts | None, *, start: str, curr
             hint="set gtid_mode=ON at the source, or keep max_binlog_size low enough for its transactions",
         )
     return Start(store.file, begin, "COM_BINLOG_DUMP_GTID", store.overlap)
-
-
-def _same_source(facts: SourceFacts, store: StoreFacts) -> None:
-    if store.source_uuid != timeline_name(facts):
-        raise SourceRefused(
-            f"the store holds the history of source {store.source_uuid}; this one is {timeline_name(facts)}",
-            hint="point source.hosts at that source, or give this one another data_dir",
-        )

@@ -1,5 +1,9 @@
 """Connect, ask, stream; and when that ends, again: the life of a receiver.
 
+Before every connection the newest orders are taken (orders.py), and whom to follow is decided anew (candidates.py): a
+replica may have been promoted meanwhile. A new source's history begins a timeline of its own; the old one's newest file
+is finished when the first file of the new one has come, and not before.
+
 What ends a connection is one of three kinds (errors.py): what may pass (``retriable``: the network, a restart of the
 source, corrupt bytes) is tried again after a pause that doubles up to BACKOFF_LONGEST, with jitter so that a
 thousand servers do not come back in step; what rules replication out until somebody acts ends the receiver; and
@@ -20,23 +24,29 @@ from binlogd.errors import (
     PeerError,
     ServerError,
     SourceDiverged,
+    SourceGap,
     SourceRefused,
     StoreError,
     Unreachable,
 )
 from binlogd.logs import get_logger
+from binlogd.receiver.candidates import Candidate, Candidates, NotNow
 from binlogd.receiver.divergence import ER_SOURCE_FATAL_ERROR_READING_BINLOG, diverged, of_refusal
 from binlogd.receiver.inquiry import grant, quoted
-from binlogd.receiver.link import Stopped, Wake
-from binlogd.receiver.plan import SourceFacts, StoreFacts, plan_start, timeline_name
+from binlogd.receiver.link import Interrupted, Stopped, Wake
+from binlogd.receiver.orders import Desk, Orders
+from binlogd.receiver.plan import EMPTY, SourceFacts, StoreFacts, timeline_name
 from binlogd.receiver.progress import Progress, State
+from binlogd.receiver.scout import Scout
 from binlogd.receiver.session import Session, SourceOptions
 from binlogd.receiver.storekeeper import Shown, StoreKeeper
 from binlogd.receiver.stream import Stream
+from binlogd.receiver.succession import NewTimeline, Refuse, decide
 from binlogd.store.disk import Disk
 from binlogd.store.layout import DataFolder, Identity, Timeline
 from binlogd.store.publication import NOTHING, Publication
 from binlogd.store.recovery import Recovered
+from binlogd.store.source_facts import load
 from binlogd.store.tail import Tail
 from binlogd.store.watch import Watch
 
@@ -84,13 +94,15 @@ class Backoff:
 class Receiver:
     """Owns the store's newest timeline from ``run`` until it returns or raises.
 
-    ``recovered`` is what the first ``recover`` gave, or what kept it from giving it.
+    ``recovered`` is what the first ``recover`` gave, or what kept it from giving it. ``replicas`` tells the UUIDs of
+    those that are attached to us; ``refusal_pause`` is how often a source is asked again that refused us, in seconds at
+    the longest, None when a refusal ends the receiver.
     """
 
     def __init__(
         self,
         *,
-        options: SourceOptions,
+        desk: Desk,
         folder: DataFolder,
         disk: Disk,
         identity: Identity,
@@ -102,9 +114,10 @@ class Receiver:
         wake: Wake,
         durable: bool = True,
         refusal_pause: float | None = None,
+        replicas: Callable[[], frozenset[str]] = frozenset,
     ) -> None:
-        self._refusal_pause = refusal_pause  # seconds, the longest; None: a refusal ends the receiver
-        self._options = options
+        self._refusal_pause = refusal_pause
+        self._desk = desk
         self._folder = folder
         self._disk = disk
         self._identity = identity
@@ -114,10 +127,15 @@ class Receiver:
         self._wake = wake
         self._watch = watch
         self._durable = durable
-        self._tail: Tail | None = None
+        self._replicas = replicas
+        self._tail: Tail | None = None  # None while nothing is stored
+        self._failed: Tail | None = None  # what it was when the store failed
+        self._candidates = Candidates(identity, wake)
         self._facts: SourceFacts | None = None  # of the connection at hand, or the last
         self._store: StoreFacts | None = None  # and what it was asked to go on with
-        self._reached = False  # the source was reached, now or in an earlier life
+        self._resuming = False  # whether it was asked to go on where the store ends
+        self._contradiction: SourceRefused | None = None  # what it answered, to be considered in the next decision
+        self._reached = False  # a source was reached, now or in an earlier life
         self._keeper = StoreKeeper(
             folder=folder,
             disk=disk,
@@ -138,27 +156,28 @@ class Receiver:
         backoff = Backoff(BACKOFF_SHORTEST, BACKOFF_LONGEST)
         refusals = Backoff(REFUSAL_SHORTEST, self._refusal_pause or REFUSAL_SHORTEST)
         try:
-            if self._trouble is not None:
-                self._mend(self._trouble)
             while True:
                 try:
-                    self._once()
+                    orders = self._desk.take()
+                    if self._trouble is not None:
+                        self._mend(self._trouble)
+                    elif orders.running:
+                        self._once(orders)
+                    else:
+                        self._rest()
+                except Interrupted:
+                    log.info("newer orders")
+                    backoff.reset()
+                    refusals.reset()
                 except StoreError as trouble:
-                    self._mend(trouble)
+                    self._trouble = trouble
+                except NotNow as none:
+                    self._wait_for_one(none, orders, backoff, refusals)
                 except (PeerError, SourceRefused) as trouble:
                     if not self._progress.lost_at:  # something sound had come
                         backoff.reset()
                         refusals.reset()
-                    lasting = self._lasting(trouble)
-                    if lasting is not None:
-                        self._wait_out(lasting, refusals.next())
-                        continue
-                    pause = backoff.next()
-                    self._progress.suspect(trouble)
-                    self._progress.failed(State.BACKOFF, trouble.message, trouble.hint)
-                    self._progress.reconnects += 1
-                    log.warning("source lost", error=trouble.message, hint=trouble.hint, retry_in=f"{pause:.1f}s")
-                    self._wake.sleep(pause)
+                    self._lost(trouble, orders, backoff, refusals)
         except Stopped:
             self._progress.state = State.STOPPED
         except BinlogdError as bad:
@@ -168,12 +187,74 @@ class Receiver:
             if self._tail is not None:
                 self._tail.close()
 
+    # --- what ended a connection ---
+
+    def _lost(self, trouble: PeerError | SourceRefused, orders: Orders, backoff: Backoff, refusals: Backoff) -> None:
+        """Wait for as long as it takes, or raise."""
+        known, self._contradiction = self._contradiction, None
+        lasting = self._lasting(trouble)
+        if lasting is None:
+            pause = backoff.next()
+            self._progress.suspect(trouble)
+            self._progress.failed(State.BACKOFF, trouble.message, trouble.hint)
+            self._progress.reconnects += 1
+            log.warning("source lost", error=trouble.message, hint=trouble.hint, retry_in=f"{pause:.1f}s")
+            self._wake.sleep(pause)
+            return
+        if known is None and isinstance(lasting, (SourceDiverged, SourceGap)) and self._goes_on(lasting, orders):
+            log.warning("the source cannot go on where the store ends", error=lasting.message)
+            self._contradiction = lasting
+            return
+        self._wait_out(lasting, refusals.next())
+
+    def _goes_on(self, contradiction: SourceRefused, orders: Orders) -> bool:
+        """Whether another timeline may be begun with the source that gave it."""
+        if self._facts is None or self._store is None or not self._resuming:
+            return False
+        step = decide(self._facts, self._store, keep_both=orders.keep_both, contradiction=contradiction)
+        return not isinstance(step, Refuse)
+
+    def _wait_for_one(self, none: NotNow, orders: Orders, backoff: Backoff, refusals: Backoff) -> None:
+        """Nobody is there who may be followed. One who only lacks what is stored is about to get it from us."""
+        trouble = none.error
+        assert isinstance(trouble, (PeerError, SourceRefused))
+        self._reached = self._reached or none.refused
+        if none.refused and self._refusal_pause is None and len(orders.sources) == 1:
+            raise trouble
+        if not none.refused or not self._stored():
+            self._lost(trouble, orders, backoff, refusals)
+            return
+        self._contradiction = None
+        self._refused(trouble, backoff.next())
+
+    def _wait_out(self, lasting: BinlogdError, pause: float) -> None:
+        """Ask again later while there is a store to serve; else this is the end."""
+        if self._refusal_pause is None or not self._stored():
+            raise lasting
+        self._refused(lasting, pause)
+
+    def _refused(self, lasting: BinlogdError, pause: float) -> None:
+        known = (self._progress.state, self._progress.last_error) == (State.FAILED, lasting.message)
+        self._progress.failed(State.FAILED, lasting.message, lasting.hint, alarm=lasting.alarm)
+        if not known:  # it is said once, and stands in the status as long as it lasts
+            log.error("source refused", error=lasting.message, hint=lasting.hint)
+        self._wake.sleep(pause)
+
+    def _rest(self) -> None:
+        """Told to receive nothing."""
+        log.info("receiving is stopped, as told")
+        self._progress.state = State.STOPPED
+        self._wake.sleep(None)
+
+    # --- our own store ---
+
     def _mend(self, trouble: StoreError) -> None:
         """Let go of the store, and go on from what is really there as soon as it can be used again."""
-        failed, self._tail = self._tail, None
-        if failed is not None:
-            failed.close()
-        self._keeper.wait_out(trouble, failed, self._take)
+        if self._tail is not None:
+            self._failed, self._tail = self._tail, None
+            self._failed.close()
+        self._keeper.wait_out(trouble, self._failed, self._take)
+        self._trouble = self._failed = None
 
     def _take(self, recovered: Recovered) -> None:
         self._publication = recovered.publication
@@ -181,72 +262,96 @@ class Receiver:
         if recovered.timeline is not None:
             self._tail = self._make_tail(recovered.timeline, recovered)
 
-    def _wait_out(self, lasting: BinlogdError, pause: float) -> None:
-        """Ask again later while there is a store to serve; else this is the end."""
-        if self._refusal_pause is None or not self._publication_file():
-            raise lasting
-        known = (self._progress.state, self._progress.last_error) == (State.FAILED, lasting.message)
-        self._progress.failed(State.FAILED, lasting.message, lasting.hint, alarm=lasting.alarm)
-        if not known:  # it is said once, and stands in the status as long as it lasts
-            log.error("source refused", error=lasting.message, hint=lasting.hint)
-        self._wake.sleep(pause)
+    def _stored(self) -> bool:
+        return self._tail is not None and bool(self._tail.name)
 
-    def _publication_file(self) -> str:
-        return self._tail.publication.file if self._tail is not None else ""
+    def _store_facts(self) -> StoreFacts:
+        """Where the store ends now."""
+        tail = self._tail
+        if tail is None:
+            return EMPTY
+        settings = load(tail.timeline.path)
+        return StoreFacts(
+            source_uuid=tail.timeline.source_uuid,
+            file=tail.name,
+            position=tail.publication.position,
+            overlap=tail.overlap(),
+            held=tail.publication.executed,
+            gtids=settings is None or settings.values.get("gtid_mode") == "ON",
+            replicas=self._replicas(),
+        )
 
-    def _once(self) -> None:
+    def _make_tail(self, timeline: Timeline, recovered: Recovered | None) -> Tail:
+        return Tail(
+            disk=self._disk,
+            timeline=timeline,
+            publication=self._tail.publication if self._tail is not None else self._publication,
+            contents=recovered.tail if recovered else None,
+            predecessor=self._tail,
+            durable=self._durable,
+            watch=self._watch,
+            received=self._tail.transactions if self._tail is not None else self._progress.transactions_received,
+        )
+
+    # --- one connection ---
+
+    def _once(self, orders: Orders) -> None:
         """One connection, from log-in to its end."""
-        options, progress = self._options, self._progress
+        progress = self._progress
         if progress.state is not State.FAILED:  # that lasts until something is received
             progress.state = State.CONNECTING
-        progress.host, progress.port = options.host, options.port
         if self._tail is not None:
             self._tail.rewind()
-        session = Session(options, self._identity, self._wake)
+        chosen = self._candidates.choose(orders, self._store_facts, self._contradiction, asking=self._asking)
         try:
-            session.connect()
-            try:
-                facts = session.prepare()
-            except ServerError as refused:
-                if refused.code == ACCESS_DENIED:
-                    # Logged in we are: this is how COM_REGISTER_SLAVE says that a privilege is missing.
-                    account = session.value("SELECT CURRENT_USER()") or ""
-                    raise SourceRefused(
-                        f"the source refused: its user {quoted(account)} lacks REPLICATION SLAVE",
-                        hint=f"run at the source: {grant(account)}",
-                        code=refused.code,
-                    ) from refused
-                raise
-            self._reached = True
-            progress.server_uuid = facts.server_uuid
-            progress.server_version = facts.server_version
-            tail = self._tail
-            if tail is not None and not tail.name and tail.timeline.source_uuid != timeline_name(facts):
-                tail = self._tail = None  # nothing of that source was ever stored: it binds us to nothing
-            self._facts = facts
-            self._store = store = self._store_facts(tail) if tail is not None else None
-            current = session.current_file() if options.start == "current" and not (tail and tail.name) else ""
-            start = plan_start(facts, store, start=options.start, current=current)
-            if tail is None:
-                timeline = self._folder.new_timeline(self._disk, timeline_name(facts))
-                tail = self._tail = self._make_tail(timeline, None)
-            session.settings().save(self._disk, tail.timeline.path)
-            sequence, received = session.dump(start)
-            progress.semi_sync = session.semi_sync
-            progress.tls = session.encrypted
-            log.info(
-                "receiving",
-                source=f"{options.host}:{options.port}",
-                version=facts.server_version,
-                file=start.file or "(the oldest)",
-                position=start.position,
-                semi_sync=session.semi_sync,
-                tls=session.encrypted,
-            )
-            if options.semi_sync and not session.semi_sync:
+            with Scout(orders, chosen, self._identity, self._store_facts_shown, self._wake):
+                self._stream(chosen)
+        finally:
+            chosen.session.close()
+
+    def _asking(self, options: SourceOptions) -> None:
+        self._progress.host, self._progress.port = options.host, options.port
+
+    def _stream(self, chosen: Candidate) -> None:
+        progress, session, facts, options = self._progress, chosen.session, chosen.facts, chosen.options
+        self._asking(options)
+        self._reached = True
+        self._facts, self._store = facts, self._store_facts()
+        progress.server_uuid = facts.server_uuid
+        progress.server_version = facts.server_version
+        assert not isinstance(chosen.step, Refuse)
+        start = chosen.step.start
+        _enlist(session)
+        self._resuming = not isinstance(chosen.step, NewTimeline)
+        if isinstance(chosen.step, NewTimeline):
+            timeline = self._folder.new_timeline(self._disk, timeline_name(facts))
+            tail = self._make_tail(timeline, None)
+            if self._stored():
                 log.warning(
-                    "the source does not do semi-sync: a transaction can be lost with it", hint=_how_to(session)
+                    "following another source: a new timeline begins",
+                    timeline=timeline.path.name,
+                    file=start.file or "(the oldest)",
+                    before=f"{self._store.source_uuid} {self._store.file}:{self._store.position}",
                 )
+        else:
+            assert self._tail is not None
+            tail = self._tail
+        session.settings().save(self._disk, tail.timeline.path)
+        sequence, received = session.dump(start)
+        progress.semi_sync = session.semi_sync
+        progress.tls = session.encrypted
+        log.info(
+            "receiving",
+            source=f"{options.host}:{options.port}",
+            version=facts.server_version,
+            file=start.file or "(the oldest)",
+            position=start.position,
+            semi_sync=session.semi_sync,
+            tls=session.encrypted,
+        )
+        if options.semi_sync and not session.semi_sync:
+            log.warning("the source does not do semi-sync: a transaction can be lost with it", hint=_how_to(session))
+        try:
             Stream(
                 link=session.link,
                 tail=tail,
@@ -259,22 +364,21 @@ class Receiver:
                 received=received,
             ).run()
         finally:
-            session.close()
+            if tail.name:  # else the timeline got no file, and the one before it is the newest
+                self._tail = tail
+                self._contradiction = None
 
-    @staticmethod
-    def _store_facts(tail: Tail) -> StoreFacts:
-        end = tail.publication.position if tail.name else 0
-        return StoreFacts(tail.timeline.source_uuid, tail.name, end, tail.overlap())
-
-    def _make_tail(self, timeline: Timeline, recovered: Recovered | None) -> Tail:
-        return Tail(
-            disk=self._disk,
-            timeline=timeline,
-            publication=self._publication,
-            contents=recovered.tail if recovered else None,
-            durable=self._durable,
-            watch=self._watch,
-            received=self._progress.transactions_received,
+    def _store_facts_shown(self) -> StoreFacts:
+        """The same for another thread, which must not look at the tail: as far as it is published."""
+        shown = self._publish.newest
+        facts = self._store or EMPTY
+        return StoreFacts(
+            facts.source_uuid,
+            shown.file,
+            shown.position,
+            held=shown.executed,
+            gtids=facts.gtids,
+            replicas=self._replicas(),
         )
 
     def _lasting(self, trouble: PeerError | SourceRefused) -> BinlogdError | None:
@@ -292,7 +396,7 @@ class Receiver:
             return None
         # Once the dump runs, its history is proved: what the source cannot read then is its own trouble.
         answers = trouble.code == ER_SOURCE_FATAL_ERROR_READING_BINLOG and self._progress.state is not State.STREAMING
-        if answers and self._facts is not None and self._store is not None and self._store.file:
+        if answers and self._resuming and self._facts is not None and self._store is not None:
             found = of_refusal(trouble.message, self._store, self._facts, held)
             if found is not None:
                 return found
@@ -300,12 +404,28 @@ class Receiver:
         if trouble.code == ACCESS_DENIED:
             hint = hint or "check source.user and its password"
         elif trouble.code in (1227, 1142):
-            hint = hint or f"run at the source: {grant(f'{self._options.user}@%')}"
+            user = self._desk.newest.sources[0].user
+            hint = hint or f"run at the source: {grant(f'{user}@%')}"
         elif "not open" in trouble.message:
             hint = "set log_bin at the source (it is on by default since 8.0) and restart it"
         elif "same server_uuid" in trouble.message or "same server_id" in trouble.message:
             hint = "another receiver has a copy of this data folder: remove auto.cnf from one of them"
         return SourceRefused(message, hint=hint, code=trouble.code)
+
+
+def _enlist(session: Session) -> None:
+    try:
+        session.enlist()
+    except ServerError as refused:
+        if refused.code != ACCESS_DENIED:
+            raise
+        # Logged in we are: this is how COM_REGISTER_SLAVE says that a privilege is missing.
+        account = session.value("SELECT CURRENT_USER()") or ""
+        raise SourceRefused(
+            f"the source refused: its user {quoted(account)} lacks REPLICATION SLAVE",
+            hint=f"run at the source: {grant(account)}",
+            code=refused.code,
+        ) from refused
 
 
 def _how_to(session: Session) -> str:

@@ -170,7 +170,7 @@ class Session:
         )
 
     def prepare(self) -> SourceFacts:
-        """Everything a replica says and asks between log-in and dump."""
+        """What a replica says and asks after it has logged in, but for ``enlist``."""
         options = self._options
         greeting = self._connection.greeting
         assert greeting is not None
@@ -186,6 +186,7 @@ class Session:
             gtid_mode=gtid_mode or "OFF",
             executed=self._gtids("gtid_executed") if gtid_mode else None,
             purged=self._gtids("gtid_purged") if gtid_mode else None,
+            read_only=self.read_only(),
         )
         check_identity(facts, server_id=self._identity.server_id, server_uuid=self._identity.server_uuid)
         if self._variable("log_bin", default="1") == "0":
@@ -199,13 +200,20 @@ class Session:
         self._query(f"SET @slave_uuid = '{mine}', @replica_uuid = '{mine}'")
         if self._mariadb():
             self._query("SET @mariadb_slave_capability = 4")
+        return facts
+
+    def enlist(self) -> None:
+        """Before a dump that keeps what it gets: be listed as a replica, and waited for."""
         self._register()
-        setting = self._semi_sync_setting() if options.semi_sync else ""
+        setting = self._semi_sync_setting() if self._options.semi_sync else ""
         if setting:
             self._query("SET @rpl_semi_sync_replica = 1, @rpl_semi_sync_slave = 1")
             self.marked = True
             self.semi_sync = setting == "ON"
-        return facts
+
+    def read_only(self) -> bool:
+        """Whether the server takes no writes from ordinary users."""
+        return self._variable("read_only", default="0").upper() not in ("0", "OFF")
 
     def settings(self) -> SourceSettings:
         """What clients of ours will ask about the source."""
@@ -243,6 +251,17 @@ class Session:
             payload = BinlogDumpGtid(
                 flags=0, server_id=server_id, file=start.file, position=start.position, gtid_data=NO_GTIDS
             ).encode()
+        return self._dump(payload)
+
+    def dump_by_gtid(self, has: GtidSet) -> tuple[int | None, bytes]:
+        """The same, without the transactions in ``has``, beginning with the file that the source chooses."""
+        return self._dump(
+            BinlogDumpGtid(
+                flags=0, server_id=self._identity.server_id, file="", position=4, gtid_data=has.encode()
+            ).encode()
+        )
+
+    def _dump(self, payload: bytes) -> tuple[int | None, bytes]:
         self._connection.start_dump(payload)
         self.link.send(self._connection.data_to_send())
         self.link.begin_dump(semi_sync=self.marked)

@@ -127,8 +127,17 @@ class DataFolder:
         return found
 
     def new_timeline(self, disk: Disk, source_uuid: str) -> Timeline:
-        """A folder for another source's history, after all that are there."""
-        number = max((timeline.number for timeline in self.timelines()), default=0) + 1
+        """A folder for another source's history, after all that have a file.
+
+        One that never got a file is taken again for the same source.
+        """
+        number = 1
+        for timeline in reversed(self.timelines()):
+            number = max(number, timeline.number + 1)
+            if timeline.binlogs():
+                break
+            if timeline.source_uuid == source_uuid:
+                return timeline
         name = f"{number:04d}-{source_uuid}"
         if not _TIMELINE.fullmatch(name):
             raise SourceRefused(

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from binlogd.errors import EventError, StoreDamaged
 from binlogd.store.disk import Disk, explained
-from binlogd.store.index import encode_marks, fetch_summaries, read_summary, write_file_list, write_index
+from binlogd.store.index import encode_marks, fetch_summaries, index_path, read_summary, write_file_list, write_index
 from binlogd.store.layout import DataFolder, Timeline
 from binlogd.store.publication import Publication
 from binlogd.store.reader import (
@@ -40,7 +40,7 @@ TORN_LIMIT = 80 * 1024 * 1024  # bytes: the receiver syncs every 64 MiB, and has
 class Recovered:
     """The store as it was found and mended.
 
-    ``timeline`` is None while there is none; ``tail`` is the newest file of it, None while it has none;
+    ``timeline`` is the newest that has a file, and ``tail`` its newest file; both are None for an empty store;
     ``dropped`` counts the bytes cut off behind the last whole transaction and ``reason`` says what they were;
     ``damaged`` are the finished files that were found to be damaged: not all that are, for only those were read that
     had no .idx.
@@ -77,14 +77,14 @@ def recover(folder: DataFolder, disk: Disk, progress: Progress | None = None) ->
             contents, dropped, reason = _recover_tail(timeline, name, disk, progress)
             size = contents.walk.transaction_end
             holdings.add(StoredFile(timeline, name, size, contents.summary(name, size), False))
-            tail = contents if timeline is timelines[-1] else None  # else the newest timeline has no file yet
+            tail = contents
         else:
             file = _finished(timeline, name, disk, progress)
             holdings.add(file)
             damaged += [file] if file.damage else []
     for timeline in timelines:
         write_file_list(disk, timeline, names[timeline])
-    newest = timelines[-1] if timelines else None
+    newest = listing[-1][0] if listing else None
     return Recovered(holdings.publication(), newest, tail, dropped, reason, tuple(damaged))
 
 
@@ -104,6 +104,9 @@ def _recover_tail(timeline: Timeline, name: str, disk: Disk, progress: Progress 
             f"{path}: {contents.torn}; that event was durable before anything behind it",
             hint="the disk lost what it held: move the file away, keep it, and it will be fetched again",
         )
+    if index_path(path).exists():  # it was finished, to follow another source, which had no file for us after all
+        with explained("remove", index_path(path)):
+            disk.remove(index_path(path))
     if contents.unsound:
         _rescue(path, end, contents, disk)
     with closing(Writer(disk, timeline)) as writer:

@@ -1,5 +1,8 @@
 """The newest file of the newest timeline: what is being received.
 
+A timeline's first file comes when another source is followed, and ends the timeline before: until then that one's
+newest file is the newest of the store.
+
 A ``Tail`` joins the bytes on disk (``Writer``) with what the walk over them found, and knows the newest publication.
 Its caller keeps the order: ``append`` what the walk has walked, ``sync``, and only then ``advance``. While it
 catches up it need not wait for the disk: ``begin_sync`` notes what all that is appended amounts to, more may be
@@ -30,7 +33,8 @@ MANY_RUNS = 4096  # of GTIDs, one for each sync or gap: a few hundred kB
 class Tail:
     """Begins where recovery left the timeline: with ``contents`` of the file ``publication`` names, or no file.
 
-    ``received`` transactions were received before.
+    ``received`` transactions were received before. ``predecessor`` is the tail of the timeline before: it is finished,
+    and at its end, when the first file of this one begins.
     """
 
     def __init__(
@@ -40,11 +44,13 @@ class Tail:
         timeline: Timeline,
         publication: Publication,
         contents: Contents | None,
+        predecessor: Tail | None = None,
         durable: bool = True,
         watch: Watch | None = None,
         received: int = 0,
     ) -> None:
         self._writer = Writer(disk, timeline, durable=durable, watch=watch)
+        self._predecessor = predecessor
         self.publication = publication
         self._coming: Publication | None = None  # what the sync in the background will have made durable
         self.walk: Walk | None = None
@@ -134,6 +140,9 @@ class Tail:
         walk = Walk(position=FIRST_EVENT, checksum=described.algorithm.length)
         walk.whole(event, 0, len(event))
         self.finish()
+        if self._predecessor is not None:
+            self._predecessor.finish()
+            self._predecessor = None
         self._writer.start(name, event)
         self.walk = walk
         self._algorithm = described.algorithm
