@@ -24,11 +24,12 @@ from binlogd.binlog.walk import Mark
 from binlogd.errors import EventError, StoreDamaged
 from binlogd.sender.damage import Damage
 from binlogd.sender.plan import StoredLog
-from binlogd.store.disk import explained
+from binlogd.store.disk import Disk, explained
 from binlogd.store.index import fingerprint, read_marks, read_recorded
 from binlogd.store.layout import DataFolder, Timeline, binlog_base, binlog_number
 from binlogd.store.publication import NOTHING, Publication
-from binlogd.store.reader import Head, Holdings, read_further, read_head, read_previous, read_store, sync_file
+from binlogd.store.reader import Head, Holdings, read_further, read_head, read_previous, read_store
+from binlogd.store.settled import settle
 from binlogd.store.source_facts import SourceSettings, load
 
 CLAIMS = 32  # PREVIOUS_GTIDS remembered: replicas that come back together ask about the same files
@@ -46,6 +47,8 @@ class _Found:
 
 def _read(folder: DataFolder) -> _Found:
     """Read everything; what it finds of the newest file is durable."""
+    for path in [timeline.path / name for timeline in folder.timelines() for name in timeline.binlogs()][-1:]:
+        settle(path, Disk())
     holdings = Holdings()
     timelines, logs = {}, []
     marks: tuple[Mark, ...] = ()
@@ -54,8 +57,6 @@ def _read(folder: DataFolder) -> _Found:
         timelines[file.timeline.number] = file.timeline
         logs.append(StoredLog(file.timeline.number, file.name, file.size))
         marks = file.marks
-    if logs:
-        sync_file(timelines[logs[-1].timeline].path / logs[-1].name)
     return _Found(timelines, logs, holdings.publication(), marks)
 
 
