@@ -82,6 +82,10 @@ class File:
         """What is there now will be sure once that ends."""
         self._begun = len(self.states), len(self.seen)
 
+    def abandon_sync(self) -> None:
+        """Whoever began it is gone: the next sync is another's, and of all that is there then."""
+        self._begun = None
+
     def synced(self) -> None:
         """A sync has ended: what was there when it began is sure, but for what one before it gave up."""
         covered, lowest = self._begun or (len(self.states), len(self.seen))
@@ -323,7 +327,8 @@ class FailingPower(Disk):
 
     def die(self) -> None:
         """The process is gone; what it wrote is seen by the next one, and no surer than it was."""
-        for descriptor in self._open:
+        for descriptor, (_, file) in self._open.items():
+            file.abandon_sync()
             os.close(descriptor)
         self._open.clear()
         self.kill_in = 0
@@ -385,7 +390,7 @@ class LateSync:
         try:
             self.end()
         except OSError:
-            pass
+            file.abandon_sync()
 
     close = abandon
 
