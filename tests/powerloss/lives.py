@@ -32,7 +32,7 @@ from binlogd.receiver.link import Link
 from binlogd.receiver.progress import Progress
 from binlogd.receiver.stream import Stream
 from binlogd.sender.catalog import Catalog
-from binlogd.store import reader, recovery, tail
+from binlogd.store import reader, recovery, settled, tail
 from binlogd.store.index import index_path
 from binlogd.store.layout import DataFolder, Identity, binlog_base
 from binlogd.store.publication import NOTHING, Publication
@@ -41,7 +41,7 @@ from binlogd.store.source_facts import SourceSettings, load
 from binlogd.store.tail import Tail
 from tests.powerloss.source import MARK_SPACING, NOWHERE, SOURCE_UUID, Place, Source
 from tests.receiver.support import start_of
-from tests.store.powerloss import FailingPower, Fate, Image, Killed, LateSync, put
+from tests.store.powerloss import PAGE, FailingPower, Fate, Image, Killed, LateSync, put
 
 DATA = "data"  # the data folder, in a folder that is sure
 SETTINGS = SourceSettings({"gtid_mode": "ON"})
@@ -172,7 +172,9 @@ class World:
         patch.setattr(stream, "SYNC_AT", SYNC_AT)
         patch.setattr(stream, "UNSYNCED_MOST", UNSYNCED_MOST)
         if durable:
-            patch.setattr(recovery, "TORN_LIMIT", UNSYNCED_MOST + FLOWING + WRITE_AT + CHUNK + source.largest)
+            for module in (recovery, settled):
+                patch.setattr(module, "TORN_LIMIT", UNSYNCED_MOST + FLOWING + WRITE_AT + CHUNK + source.largest)
+            patch.setattr(settled, "FOLIO", PAGE)
         patch.setattr(stream, "time", Clock(self._chance))
         patch.setattr("binlogd.store.writer.BackgroundSync", LateSync)
         for module in (reader, tail):
@@ -298,6 +300,8 @@ class Life:
 
     def _fails(self, path: Path) -> bool:
         self._failing = self._kills and self._chance.random() < 0.01
+        if self._failing and self._chance.random() < 0.3:
+            self.disk.kill_in = 1  # before it hears of it
         return self._failing
 
     # --- the processes ---

@@ -540,10 +540,10 @@ def test_publications_only_move_forward() -> None:
         return Publication(timeline, file, position, NOTHING.executed, NOTHING.purged, "")
 
     shown.found(NOTHING)
-    assert told == []
+    assert told == [NOTHING], "senders are to know that there is nothing"
     shown(at(SECOND, 100))
     shown.found(at(SECOND, 100))
-    assert told == [at(SECOND, 100)]
+    assert told == [NOTHING, at(SECOND, 100)]
     shown.found(at(SECOND, 120))
     assert told[-1] == at(SECOND, 120)
     shown.found(at(FIRST, 500))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -50,7 +50,7 @@ USERS = {
 }
 
 
-async def no_receiver() -> AsyncIterator[Publication]:
+async def no_receiver() -> AsyncGenerator[Publication | None, None]:
     """What a sender follows when no receiver runs."""
     none: tuple[Publication, ...] = ()
     for publication in none:
@@ -75,13 +75,25 @@ def make_service(folder: Path, **options: Any) -> Service:
 
 
 class Listening:
-    """Serves until the ``with`` block ends. ``host`` is what it listens on; ``tls`` gives it a certificate."""
+    """Serves until the ``with`` block ends.
 
-    def __init__(self, folder: Path, *, host: str = "127.0.0.1", tls: bool = False, **options: Any) -> None:
+    ``host`` is what it listens on; ``tls`` gives it a certificate; ``follow`` is what a receiver says.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        host: str = "127.0.0.1",
+        tls: bool = False,
+        follow: Callable[[], AsyncGenerator[Publication | None, None]] = no_receiver,
+        **options: Any,
+    ) -> None:
         make_store(folder)
         if tls:
             options["tls"] = tls_context(folder, Disk(), certificate=None, key=None)
         self.service = make_service(folder, **options)
+        self._follow = follow
         self._socket = listen(host, 0)
         self.port: int = self._socket.getsockname()[1]
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -113,7 +125,7 @@ class Listening:
     async def _serve(self) -> None:
         self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
         self._serving.set()
-        await Listener(self.service, self._socket, no_receiver).run()
+        await Listener(self.service, self._socket, self._follow).run()
 
     def ask(self, what: Callable[[], T]) -> T:
         """``what()`` in the listener's loop."""

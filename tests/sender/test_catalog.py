@@ -6,8 +6,10 @@ import asyncio
 import gc
 import random
 import tracemalloc
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
 
@@ -19,6 +21,7 @@ from binlogd.sender.catalog import Catalog
 from binlogd.sender.plan import StoredLog, start_by_gtid
 from binlogd.store.index import encode_marks, marks_head, marks_path
 from binlogd.store.layout import Timeline
+from binlogd.store.lock import NEVER, StoreLock, Taking
 from binlogd.store.publication import NOTHING, Publication
 from binlogd.store.reader import publication_of, read_previous, read_store
 from binlogd.store.recovery import recover
@@ -39,6 +42,13 @@ from tests.store.support import (
     settle,
     take,
 )
+
+T = TypeVar("T")
+
+
+async def alone() -> Taking | None:
+    """No receiver, ever."""
+    return NEVER
 
 
 def test_what_is_on_disk(tmp_path: Path) -> None:
@@ -223,7 +233,7 @@ def test_reading_on_without_a_receiver(tmp_path: Path) -> None:
         folder = make_store(tmp_path)
         catalog = Catalog(folder)
         catalog.read()
-        await catalog.read_on()
+        await catalog.read_on(alone)
         assert catalog.publication == NOTHING
         tail = empty_tail(folder)
         for name, log in chain(3).items():
@@ -231,14 +241,14 @@ def test_reading_on_without_a_receiver(tmp_path: Path) -> None:
             for event in log.each()[1:]:
                 take(tail, [event])
                 tail.advance()
-                await catalog.read_on()
+                await catalog.read_on(alone)
                 fresh = Catalog(folder)
                 fresh.read()
                 assert catalog.logs == fresh.logs
                 assert catalog.publication.position == fresh.publication.position
                 assert catalog.publication.executed == fresh.publication.executed
         seen = catalog.publication
-        await catalog.read_on()
+        await catalog.read_on(alone)
         assert catalog.publication is seen, "nothing grew"
 
     asyncio.run(body())
@@ -251,7 +261,7 @@ def test_reading_on_finds_the_previous_gtids(tmp_path: Path) -> None:
         catalog = Catalog(folder)
         catalog.read()
         (newest(folder).path / FIRST).write_bytes(log.data)
-        await catalog.read_on()
+        await catalog.read_on(alone)
         fresh = Catalog(folder)
         fresh.read()
         assert catalog.logs == fresh.logs
@@ -267,7 +277,7 @@ def test_reading_on_when_there_are_more_files(tmp_path: Path) -> None:
         folder = make_store(tmp_path)
         catalog = Catalog(folder)
         steps = [data_of(logs) for logs in (chain(1), chain(2), chain(4))]
-        await catalog.read_on()
+        await catalog.read_on(alone)
         make_store(tmp_path, {})
         for number, files in enumerate(
             [*steps, {}, data_of({FIRST: Log().begin_file(f"{UUID_A}:1-8").transaction(9)})]
@@ -276,7 +286,7 @@ def test_reading_on_when_there_are_more_files(tmp_path: Path) -> None:
                 make_store(tmp_path, {})
             for name, data in files.items():
                 (newest(folder).path / name).write_bytes(data)
-            await catalog.read_on()
+            await catalog.read_on(alone)
             fresh = Catalog(folder)
             fresh.read()
             assert catalog.logs == fresh.logs
@@ -298,11 +308,90 @@ def test_reading_on_in_a_file_whose_head_was_damaged(tmp_path: Path) -> None:
         for place in (1, 8):  # the magic, and the type of FORMAT_DESCRIPTION
             (newest(folder).path / FIRST).write_bytes(broken(bytes(log.data), place) + bytes(place))
             with pytest.raises(StoreDamaged, match=FIRST):
-                await catalog.read_on()
+                await catalog.read_on(alone)
             assert (catalog.logs, catalog.publication) == (logs, publication)
         (newest(folder).path / FIRST).write_bytes(log.data)
-        await catalog.read_on()
+        await catalog.read_on(alone)
         assert catalog.publication.position == log.ends[1]
+
+    asyncio.run(body())
+
+
+def test_nothing_is_read_while_a_receiver_may_write(tmp_path: Path) -> None:
+    async def body() -> None:
+        logs = chain(2)
+        folder = make_store(tmp_path, data_of({FIRST: logs[FIRST]}))
+        catalog = Catalog(folder)
+
+        async def occupied() -> Taking | None:
+            return None
+
+        assert not await catalog.read_on(occupied)
+        assert catalog.logs == []
+        assert await catalog.read_on(alone)
+        shown = catalog.publication
+        (newest(folder).path / SECOND).write_bytes(logs[SECOND].data)
+        assert not await catalog.read_on(occupied)
+        assert catalog.publication is shown
+
+    asyncio.run(body())
+
+
+@pytest.mark.parametrize("grows", [FIRST, SECOND])
+def test_what_was_read_beside_a_receiver_is_not_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, grows: str
+) -> None:
+    """It came when the reading had begun, wrote, and is still there, or is gone again. Then all is read anew."""
+
+    async def body() -> None:
+        logs = chain(2)
+        logs[FIRST] = Log().begin_file().transaction(1).transaction(2)
+        files = {FIRST: logs[FIRST].data[: logs[FIRST].ends[0]]}
+        folder = make_store(tmp_path, files)
+        catalog = Catalog(folder)
+        catalog.read()
+        shown, known = catalog.publication, list(catalog.logs)
+        path = newest(folder).path / grows
+        path.write_bytes(logs[grows].data)
+        came: list[StoreLock] = []
+
+        def receiving(read: Callable[..., T]) -> Callable[..., T]:
+            def reading(*arguments: Any) -> T:
+                found = read(*arguments)
+                came.append(StoreLock(folder.lock))
+                return found
+
+            return reading
+
+        async def look() -> Taking | None:
+            taking = catalog.taking()
+            return None if taking.held else taking
+
+        with monkeypatch.context() as patch:
+            for name in ("_read", "read_further"):
+                patch.setattr(catalog_module, name, receiving(getattr(catalog_module, name)))
+            assert not await catalog.read_on(look), "it is there"
+            came.pop().release()
+            assert (catalog.publication, catalog.logs) == (shown, known)
+            taking = catalog.taking()
+
+            async def look_and_see_it_go() -> Taking | None:
+                while came:
+                    came.pop().release()
+                return catalog.taking()
+
+            while (newest(folder).path / "clock").write_bytes(b"") or (
+                (newest(folder).path / "clock").stat().st_mtime_ns <= taking.time
+            ):
+                pass
+            assert not await catalog.read_on(look_and_see_it_go), "it was there"
+            assert (catalog.publication, catalog.logs) == (shown, known)
+        assert await catalog.read_on(look)
+        fresh = Catalog(folder)
+        fresh.read()
+        assert catalog.logs == fresh.logs
+        assert catalog.publication == fresh.publication
+        assert fresh.publication != shown
 
     asyncio.run(body())
 

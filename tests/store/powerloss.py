@@ -9,7 +9,9 @@ about another: a name may be there before its data, and data before its name. On
 
 That is more than any one file system does, and nothing that POSIX promises is taken away. A sync that has begun and not
 ended has done any part of its work. One that fails leaves what it was for clean in memory and perhaps not on the disk:
-a later one succeeds and means nothing for it, until it is written again or memory lets it go (``forget``).
+a later one, of whatever descriptor, succeeds and means nothing for it, until it is written again or memory lets it go
+(``forget``). Memory lets go of whole pages, and of none that is dirty. And the process may be killed before it hears
+that the sync failed.
 """
 
 from __future__ import annotations
@@ -80,6 +82,10 @@ class File:
         """What is there now will be sure once that ends."""
         self._begun = len(self.states), len(self.seen)
 
+    def abandon_sync(self) -> None:
+        """Whoever began it is gone: the next sync is another's, and of all that is there then."""
+        self._begun = None
+
     def synced(self) -> None:
         """A sync has ended: what was there when it began is sure, but for what one before it gave up."""
         covered, lowest = self._begun or (len(self.states), len(self.seen))
@@ -105,14 +111,16 @@ class File:
         self._begun = None
         self._suspect.update(range(self._touched // PAGE, -(-len(self.seen) // PAGE)))
 
-    def forget(self, chance: Random) -> None:
-        """What is clean in memory is read from the disk when it is wanted again."""
+    def forget(self, chance: Random, start: int = 0) -> None:
+        """What is clean in memory from ``start`` on is read from the disk when it is wanted again."""
+        kept = {page for page in self._suspect if page * PAGE < start}
+        self._suspect -= kept
         if self._suspect:
             found = self.image(Fate.TORN, chance).ljust(len(self.seen), b"\0")
             self.seen[:] = self._with_suspects_of(found, bytes(self.seen))
             self.states = [self._with_suspects_of(bytes(self.seen), state) for state in self.states[:-1]]
             self.states.append(bytes(self.seen))
-            self._suspect.clear()
+        self._suspect = kept
 
     def image(self, fate: Fate, chance: Random) -> bytes:
         """What may be found of it."""
@@ -291,7 +299,7 @@ class FailingPower(Disk):
         path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
         if self.fails(path):
             file.failed()
-            self.done.append(f"failed to sync {path.name}")
+            self._step(f"failed to sync {path.name}")
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         file.synced()
         self._step(f"sync {path.name}")
@@ -307,10 +315,11 @@ class FailingPower(Disk):
     def _fadvise(self, descriptor: int, offset: int, length: int, advice: int) -> None:
         if advice == os.POSIX_FADV_DONTNEED:
             file = self._numbers[os.fstat(descriptor).st_ino]
-            file.forget(self.chance)
+            assert not length
+            file.forget(self.chance, offset)
             with open(f"/proc/self/fd/{descriptor}", "r+b") as again:  # what the product has open appends
                 again.write(file.seen)
-            self.done.append("forget")
+            self.done.append(f"forget from {offset} on")
 
     def begin_sync(self, descriptor: int) -> None:
         """The next ``sync`` of the descriptor begins now, whenever it ends."""
@@ -318,7 +327,8 @@ class FailingPower(Disk):
 
     def die(self) -> None:
         """The process is gone; what it wrote is seen by the next one, and no surer than it was."""
-        for descriptor in self._open:
+        for descriptor, (_, file) in self._open.items():
+            file.abandon_sync()
             os.close(descriptor)
         self._open.clear()
         self.kill_in = 0
@@ -380,7 +390,7 @@ class LateSync:
         try:
             self.end()
         except OSError:
-            pass
+            file.abandon_sync()
 
     close = abandon
 

@@ -27,6 +27,9 @@ class Quick(Disk):
     def sync(self, descriptor: int) -> None:
         pass
 
+    def let_go(self, descriptor: int, start: int) -> None:
+        pass
+
     def sync_folder(self, path: Path) -> None:
         pass
 

@@ -6,12 +6,13 @@ import fcntl
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from binlogd.errors import StoreInUse, StoreUnreadable
-from binlogd.store.lock import StoreLock
+from binlogd.store.lock import NEVER, StoreLock, look
 
 HOLD = """
 import sys
@@ -20,6 +21,16 @@ from binlogd.store.lock import StoreLock
 lock = StoreLock(Path(sys.argv[1]))
 print("held", flush=True)
 sys.stdin.read()
+"""
+
+
+LOOK = """
+import sys
+from pathlib import Path
+from binlogd.store.lock import look
+print("looking", flush=True)
+while True:
+    look(Path(sys.argv[1]))
 """
 
 
@@ -92,3 +103,69 @@ def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(StoreUnreadable, match=r"cannot lock .*: No locks available"):
         StoreLock(tmp_path / "receiver.lock")
     assert len(os.listdir("/proc/self/fd")) == descriptors
+
+
+def test_looking_tells_who_has_it_and_that_it_was_taken_anew(tmp_path: Path) -> None:
+    path = tmp_path / "receiver.lock"
+    assert look(path) == NEVER
+    with holder(path) as process:
+        try:
+            held = look(path)
+            assert (held.held, held.owner) == (True, str(process.pid))
+            assert look(path) == held
+        finally:
+            process.kill()
+    gone = look(path)
+    assert gone == replace(held, held=False)
+    assert look(path) == gone, "looking leaves no mark"
+    until_the_clock_moves(tmp_path)
+    with StoreLock(path):
+        ours = look(path)
+        assert (ours.held, ours.owner) == (True, str(os.getpid()))
+    assert look(path) not in (gone, ours)
+    until_the_clock_moves(tmp_path)
+    StoreLock(path).release()
+    assert look(path) != replace(ours, held=False), "the same process again"
+    with pytest.raises(StoreUnreadable, match="cannot look at"):
+        look(path / "below")
+
+
+def until_the_clock_moves(folder: Path) -> None:
+    """Files' times have steps of some milliseconds."""
+    path = folder / "clock"
+    path.touch()
+    first = path.stat().st_mtime_ns
+    while path.stat().st_mtime_ns == first:
+        path.write_bytes(b"")
+
+
+def test_a_mark_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process id cannot be written; that the file was cut is a mark, too."""
+    path = tmp_path / "receiver.lock"
+    StoreLock(path).release()
+
+    def full(descriptor: int, data: bytes, offset: int) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    before = look(path)
+    until_the_clock_moves(tmp_path)
+    StoreLock(path).release()
+    second = look(path)
+    assert second != before
+    until_the_clock_moves(tmp_path)
+    StoreLock(path).release()
+    assert look(path) != second
+
+
+def test_who_only_looks_keeps_no_receiver_from_beginning(tmp_path: Path) -> None:
+    path = tmp_path / "receiver.lock"
+    StoreLock(path).release()
+    with subprocess.Popen([sys.executable, "-c", LOOK, path], stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"looking\n"
+            for _ in range(20_000):
+                StoreLock(path).release()
+        finally:
+            process.kill()

@@ -168,6 +168,17 @@ def test_a_kill_takes_nothing_back(disk: FailingPower) -> None:
     assert contents(again) == {OLD + NEW}, "what is found is sure"
 
 
+def test_a_sync_is_no_less_for_one_that_a_killed_process_had_begun(disk: FailingPower) -> None:
+    descriptor = begun(disk)
+    LateSync(disk).begin(descriptor)
+    disk.write(descriptor, NEW)
+    disk.die()
+    descriptor = disk.open_append(disk.root / "f")
+    disk.sync(descriptor)
+    assert contents(disk) == {OLD + NEW}
+    disk.close(descriptor)
+
+
 def test_the_real_disk_lets_go_of_what_a_failed_sync_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[int, ...]] = []
 

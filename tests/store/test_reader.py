@@ -25,7 +25,6 @@ from binlogd.store.reader import (
     read_head,
     read_previous,
     read_store,
-    sync_file,
     walk_file,
 )
 from binlogd.store.seek import find_gtids, find_time
@@ -300,9 +299,6 @@ def test_a_store(tmp_path: Path) -> None:
     found = publication_of(files)
     assert found.executed == GtidSet.parse(f"{UUID_A}:1-6")
     assert not found.purged
-    sync_file(files[-1].path)
-    with pytest.raises(StoreUnreadable, match="cannot sync"):
-        sync_file(files[-1].path / "nowhere")
 
 
 def test_a_newest_file_of_only_a_format_description_claims_no_previous_gtids(tmp_path: Path) -> None:

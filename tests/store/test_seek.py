@@ -17,6 +17,7 @@ from binlogd.binlog.header import ChecksumAlgorithm, EventType
 from binlogd.binlog.walk import Mark
 from binlogd.errors import StoreDamaged
 from binlogd.store import seek
+from binlogd.store.disk import Disk
 from binlogd.store.index import encode_marks, index_path, marks_head, marks_path, read_marks
 from binlogd.store.layout import DataFolder
 from binlogd.store.publication import NOTHING, Publication
@@ -481,11 +482,11 @@ def test_without_a_receiver_the_newest_file_is_synced_before_it_is_looked_at(
     path = newest(folder).path / SECOND
     synced: list[Path] = []
 
-    def growing(newest: Path) -> None:
+    def growing(newest: Path, disk: Disk) -> None:
         synced.append(newest)
         path.write_bytes(logs[SECOND].transaction(5).data)
 
-    monkeypatch.setattr(seek, "sync_file", growing)
+    monkeypatch.setattr(seek, "settle", growing)
     assert find_gtids(folder, a("1-5"))[1] == a("5")
     assert synced == [path]
     assert find_gtids(folder, a("1-5"))[1] == GtidSet()

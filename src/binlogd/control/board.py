@@ -57,7 +57,8 @@ class _Follower:
 class Board:
     """``put`` belongs to the receiving thread, everything else to the event loop that ``attach`` was called in.
 
-    ``current`` is None while the receiver itself does not know what the store holds; then there is nothing to follow.
+    ``current`` is None while the receiver itself does not know what the store holds; then there is nothing to follow,
+    and a follower is told so. It never is None again, and the receiver has written nothing until then.
     """
 
     def __init__(self, current: Publication | None) -> None:
@@ -92,6 +93,7 @@ class Board:
         loop = asyncio.get_running_loop()
         newest = self.current
         if newest is None:
+            await loop.sock_sendall(connection, b"null\n")
             return
         follower = _Follower(connection, newest)
         with self._lock:

@@ -4,7 +4,8 @@
 
     {"ask": "status"}         one object: what this process can say of itself
     {"ask": "publications"}   (receiver) the newest publication, and then of every later one what is new (board.py);
-                              of those that come faster than they are read, the newest: it holds all before it
+                              of those that come faster than they are read, the newest: it holds all before it;
+                              null, and no more, while the receiver itself does not know what the store holds
 
 The folder is its owner's alone, and so are the sockets. A socket's path may be longer than the 107 bytes that the
 kernel takes, so it is always reached through its open folder, ``/proc/self/fd/N/name``.
@@ -265,10 +266,11 @@ def ask_status(path: Path) -> dict[str, Any] | None:
     return answer if isinstance(answer, dict) else None
 
 
-async def follow(path: Path) -> AsyncGenerator[Publication, None]:
+async def follow(path: Path) -> AsyncGenerator[Publication | None, None]:
     """The publications of the receiver behind a socket, until it ends; none when there is no receiver.
 
-    Of those that have come while the caller was busy only the newest is given.
+    None: there is one, and it does not itself know what the store holds. Of those that have come while the caller was
+    busy only the newest is given.
     """
     try:
         with reachable(path) as name:
@@ -284,8 +286,9 @@ async def follow(path: Path) -> AsyncGenerator[Publication, None]:
             if len(rest) > MAX_REPLY:
                 return
             for line in lines:
-                publication = Publication.decode(json.loads(line), known=publication)
-            if lines and publication is not None:
+                data = json.loads(line)
+                publication = None if data is None else Publication.decode(data, known=publication)
+            if lines:
                 yield publication
     except ConnectionError:
         return

@@ -73,7 +73,7 @@ class Shown:
         self._held = _place(publication) < _place(old)
         if not self._held:
             self._progress.missing = ""
-            if publication != old:
+            if publication != old or not old.file:  # that nothing was found is to be known, too
                 self(publication)
             return
         self._progress.missing = (

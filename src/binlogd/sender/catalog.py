@@ -5,14 +5,15 @@ PREVIOUS_GTIDS are read from the files that a seek asks about. A publication tha
 before it are finished: they are the next ones by number, and only when they are not is the folder listed. A publication
 of the same file only moves its end.
 
-Without a receiver everything is read once, a line of .idx for each finished file.
+Without a receiver everything is read once, a line of .idx for each finished file. That goes only while nobody writes:
+beside a receiver that cannot be asked, what the newest file holds may not be durable, or may be cut off again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import accumulate, chain
@@ -24,12 +25,17 @@ from binlogd.binlog.walk import Mark
 from binlogd.errors import EventError, StoreDamaged
 from binlogd.sender.damage import Damage
 from binlogd.sender.plan import StoredLog
-from binlogd.store.disk import explained
+from binlogd.store.disk import Disk, explained
 from binlogd.store.index import fingerprint, read_marks, read_recorded
 from binlogd.store.layout import DataFolder, Timeline, binlog_base, binlog_number
+from binlogd.store.lock import Taking, look
 from binlogd.store.publication import NOTHING, Publication
-from binlogd.store.reader import Head, Holdings, read_further, read_head, read_previous, read_store, sync_file
+from binlogd.store.reader import Head, Holdings, read_further, read_head, read_previous, read_store
+from binlogd.store.settled import settle
 from binlogd.store.source_facts import SourceSettings, load
+
+Alone = Callable[[], Awaitable[Taking | None]]
+"""Asks whether the files alone tell what there is. Equal answers: so it was all the while. None: a receiver writes."""
 
 CLAIMS = 32  # PREVIOUS_GTIDS remembered: replicas that come back together ask about the same files
 
@@ -46,6 +52,8 @@ class _Found:
 
 def _read(folder: DataFolder) -> _Found:
     """Read everything; what it finds of the newest file is durable."""
+    for path in [timeline.path / name for timeline in folder.timelines() for name in timeline.binlogs()][-1:]:
+        settle(path, Disk())
     holdings = Holdings()
     timelines, logs = {}, []
     marks: tuple[Mark, ...] = ()
@@ -54,8 +62,6 @@ def _read(folder: DataFolder) -> _Found:
         timelines[file.timeline.number] = file.timeline
         logs.append(StoredLog(file.timeline.number, file.name, file.size))
         marks = file.marks
-    if logs:
-        sync_file(timelines[logs[-1].timeline].path / logs[-1].name)
     return _Found(timelines, logs, holdings.publication(), marks)
 
 
@@ -176,28 +182,38 @@ class Catalog:
     # --- without a receiver ---
 
     def read(self) -> None:
-        """What is on disk, up to the last whole transaction, made durable first."""
+        """What is on disk, up to the last whole transaction, made durable first. Nobody may write meanwhile."""
         self._take(_read(self._folder))
 
-    async def read_on(self) -> None:
-        """What is on disk beyond what is known; looks at nothing when nothing grew.
+    def taking(self) -> Taking:
+        """The store's lock, as it was last taken."""
+        return look(self._folder.lock)
+
+    async def read_on(self, alone: Alone) -> bool:
+        """What is on disk beyond what is known; looks at nothing when nothing grew. False: somebody may be writing.
 
         Only the newest file is walked, from where it was published; when there are more files all is read.
         """
+        before = await alone()
+        if before is None:
+            return False
         if self._has_more_files():
-            known = self.publication
             found = await asyncio.to_thread(_read, self._folder)
-            if self.publication is known:
-                self._take(found)
+            if await alone() != before:
+                return False
+            self._take(found)
         if not self.logs:
-            return
+            return True
         newest, old, path = self.logs[-1], self.publication, self.path(-1)
-        if _size(path) == self._looked_at:
-            return
-        self._looked_at = _size(path)
+        size = _size(path)
+        if size == self._looked_at:
+            return True
         more = await asyncio.to_thread(read_further, path, newest.size)
-        if more is None or self.publication is not old:
-            return
+        if await alone() != before:
+            return False
+        self._looked_at = size
+        if more is None:
+            return True
         executed, purged = old.executed, old.purged
         if read_previous(path, newest.size) is None:
             missing = (read_previous(path, more.position) or GtidSet()) - executed
@@ -205,6 +221,7 @@ class Catalog:
         self.logs[-1] = StoredLog(newest.timeline, newest.name, more.position)
         executed |= more.gtids
         self._announce(replace(old, position=more.position, executed=executed, purged=purged))
+        return True
 
     def _has_more_files(self) -> bool:
         """Whether there is a file behind the newest, or a timeline."""
@@ -258,9 +275,8 @@ class Catalog:
 def _is_before(publication: Publication, newest: StoredLog) -> bool:
     """Whether a publication tells less than is shown.
 
-    A receiver that has just begun may: what this process read from disk meanwhile, and synced itself, a sync of the
-    receiver's may not cover yet. It will, for nothing that is shown is ever cut off: recovery keeps every whole
-    transaction that it finds, and a reconnect those that were walked, and that was all that could be read.
+    None should, for nothing that is shown is ever cut off: recovery keeps every whole transaction that the disk has,
+    and this process showed no other. If one does, nothing moves back for it.
     """
     said = publication.timeline, binlog_number(publication.file), publication.position
     return said < (newest.timeline, binlog_number(newest.name), newest.size)

@@ -9,14 +9,15 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing, suppress
 from functools import partial
 
 from binlogd.errors import ListenError, StoreError
 from binlogd.logs import get_logger
 from binlogd.sender.conversation import Conversation
 from binlogd.sender.service import Connection, Service
+from binlogd.store.lock import Taking
 from binlogd.store.publication import Publication
 from binlogd.wire.server import turn_away
 
@@ -24,6 +25,7 @@ BACKLOG = 1024  # connections the kernel holds while we are busy: every replica 
 ACCEPT_PAUSE = 0.1  # seconds to wait when out of file descriptors: some connection will end
 ACCEPT_HINT = "who is there is served on; raise the limit of open files (LimitNOFILE= of the service, ulimit -n)"
 RECEIVER_PAUSE = 0.2  # seconds between looks for a receiver
+WAITING = "a receiver has the store and does not say what is published; what was known before is served"
 
 log = get_logger(__name__)
 
@@ -55,13 +57,17 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 class Listener:
-    """Runs from ``run`` until cancelled; takes over the ``listening`` socket."""
+    """Runs from ``run`` until cancelled; takes over the ``listening`` socket.
+
+    ``follow`` gives the receiver's publications until it ends, nothing without one, and None when there is one that
+    does not itself know yet what the store holds.
+    """
 
     def __init__(
         self,
         service: Service,
         listening: socket.socket,
-        follow: Callable[[], AsyncIterator[Publication]],
+        follow: Callable[[], AsyncGenerator[Publication | None, None]],
     ) -> None:
         self._service = service
         self._listening = listening
@@ -80,25 +86,42 @@ class Listener:
             await self._end_all()
 
     async def _keep_following(self, followed: asyncio.Event) -> None:
-        """What the receiver publishes; as long as there is none, what is on disk."""
+        """What the receiver publishes; as long as there is none, what is on disk.
+
+        Beside one that writes and cannot be asked nothing more is shown than it has said.
+        """
         catalog = self._service.catalog
         said = ""
         while True:
             try:
                 async for publication in self._follow():
-                    catalog.update(publication)
-                    followed.set()
+                    if publication is not None:
+                        catalog.update(publication)
+                        followed.set()
                 # No receiver, or none any more: what it made durable without telling us counts as well.
-                await catalog.read_on()
-                said = ""
+                if await catalog.read_on(self._alone):
+                    followed.set()
+                    said = ""
+                elif said != WAITING:
+                    log.info(WAITING)
+                    said = WAITING
             except StoreError as bad:
                 if not followed.is_set():
                     raise
                 if bad.message != said:
                     log.error("cannot follow the store; what was read before is served", error=str(bad))
                 said = bad.message
-            followed.set()
             await asyncio.sleep(RECEIVER_PAUSE)
+
+    async def _alone(self) -> Taking | None:
+        """The store's lock as it was last taken; None when whoever holds it may be writing."""
+        taking = self._service.catalog.taking()
+        if not taking.held:
+            return taking
+        async with aclosing(self._follow()) as said:
+            async for publication in said:
+                return taking if publication is None else None  # one that knows nothing has written nothing
+        return None
 
     async def _accept(self) -> None:
         loop = asyncio.get_running_loop()

@@ -8,7 +8,7 @@ come before or after its data; a new name may be lost with its folder). The rule
 * a file appears under its final name when it is whole (``begin``, ``replace``): sync, rename, sync of the folder;
 * a failed ``sync`` is never tried again as if it could still succeed: the kernel may have dropped the dirty pages,
   and holds as clean what the disk does not have. So what is in memory of the file is let go, and whoever reads it next,
-  in this process or another, reads what the disk has.
+  in this process or another, reads what the disk has. (A process may be killed between the two: settled.py.)
 * what is written goes to a file's end, wherever that is (O_APPEND): a file that somebody cut short gets no hole.
 """
 
@@ -99,8 +99,12 @@ class Disk:
         try:
             os.fdatasync(descriptor)
         except OSError:
-            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+            self.let_go(descriptor, 0)
             raise
+
+    def let_go(self, descriptor: int, start: int) -> None:
+        """Have what is clean in memory of the file from ``start`` on read from the disk when it is wanted again."""
+        os.posix_fadvise(descriptor, start, 0, os.POSIX_FADV_DONTNEED)
 
     def truncate(self, descriptor: int, size: int) -> None:
         """Cut the file to ``size`` and go on writing there."""

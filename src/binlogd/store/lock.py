@@ -1,15 +1,51 @@
-"""One receiver owns a store: an flock on ``receiver.lock``, which the kernel drops with the process."""
+"""One receiver owns a store: an flock on ``receiver.lock``, which the kernel drops with the process.
+
+A reader must know whether files are written to: what it reads of the newest one while a receiver appends and cuts may
+be neither durable nor there to stay. So it looks at the lock before it reads and when it has read (``look``). Each
+``Taking`` of the lock leaves a mark, the owner's process id and the time, so that two equal ones mean that no receiver
+came in between, not even one that has gone again. To look is to hold a shared lock for a moment; a receiver that
+begins just then is not refused for that.
+"""
 
 from __future__ import annotations
 
 import fcntl
 import os
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
 from binlogd.errors import StoreInUse
 from binlogd.store.disk import FILE_MODE, explained
+
+
+@dataclass(frozen=True, slots=True)
+class Taking:
+    """The lock as it was last taken; whether it is ``held`` still, and the mark that was left. "": never taken."""
+
+    held: bool
+    owner: str
+    inode: int
+    time: int
+
+
+NEVER = Taking(False, "", 0, 0)
+
+
+def look(path: Path) -> Taking:
+    """Who has the lock, or had it."""
+    with explained("look at", path):
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return NEVER
+        try:
+            held = not _share(descriptor)
+            found = os.fstat(descriptor)
+            return Taking(held, _owner(descriptor), found.st_ino, found.st_mtime_ns)
+        finally:
+            os.close(descriptor)
 
 
 class StoreLock:
@@ -57,11 +93,28 @@ def _take(path: Path) -> int:
 
 
 def _lock(path: Path, descriptor: int) -> None:
+    while True:
+        with suppress(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        if not _share(descriptor):
+            owner = _owner(descriptor)
+            raise StoreInUse(
+                f"another receiver{f' (pid {owner})' if owner else ''} owns the store at {path.parent}",
+                hint="stop it first, or give this one another --data-dir; reading a store needs no lock",
+            )
+        # no receiver has it: somebody just looked
+
+
+def _share(descriptor: int) -> bool:
+    """Hold the lock with all who look at it, for a moment; False when a receiver holds it."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        owner = os.read(descriptor, 20).decode("ascii", "replace").strip()
-        raise StoreInUse(
-            f"another receiver{f' (pid {owner})' if owner else ''} owns the store at {path.parent}",
-            hint="stop it first, or give this one another --data-dir; reading a store needs no lock",
-        ) from None
+        return False
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+    return True
+
+
+def _owner(descriptor: int) -> str:
+    return os.pread(descriptor, 20, 0).decode("ascii", "replace").strip()

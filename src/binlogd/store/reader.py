@@ -1,8 +1,9 @@
 """Reading binary logs that are stored: their heads, their events, and what the whole store holds.
 
-Readers take no lock and write nothing. A finished file never changes; the newest one only grows, and a reader stays
-below the published position. Without a receiver a reader establishes that position by itself: it walks the newest
-file to the end of its last whole transaction and syncs it, so that what it shows is durable (rule 2).
+Readers hold no lock and write nothing. A finished file never changes; the newest one only grows, and a reader stays
+below the published position. Without a receiver a reader establishes that position by itself: it has the newest file
+synced and read from the disk (settled.py), and walks it to the end of its last whole transaction, so that what it shows
+is durable (rule 2).
 
 A file begins (mysql/binlog/event/control_events.h)::
 
@@ -27,11 +28,12 @@ from binlogd.binlog.gtid_events import PreviousGtids
 from binlogd.binlog.header import BINLOG_MAGIC, CRC_LENGTH, ChecksumAlgorithm, EventType, Header, checksum
 from binlogd.binlog.walk import HEADER_LENGTH, MAX_EVENT, GtidRun, Mark, Walk
 from binlogd.errors import EventError, StoreDamaged
-from binlogd.store.disk import explained
+from binlogd.store.disk import Disk, explained
 from binlogd.store.index import FINGERPRINTS, Summary, fetch_summaries, fingerprint, read_recorded
 from binlogd.store.layout import DataFolder, Timeline
 from binlogd.store.publication import NOTHING, Publication
-from binlogd.store.synced import synced_part, synced_path
+from binlogd.store.settled import settle
+from binlogd.store.synced import synced_part
 
 FIRST_EVENT = len(BINLOG_MAGIC)  # its offset
 UNFINISHED = "an unfinished transaction"
@@ -418,7 +420,11 @@ class Further:
 
 
 def read_further(path: Path, position: int) -> Further | None:
-    """Walk on from a transaction's end; None when there is no whole transaction behind it. Syncs what it found."""
+    """Walk on from a transaction's end; None when there is no whole transaction behind it.
+
+    What it found is durable: the file is settled first.
+    """
+    settle(path, Disk())
     with explained("read", path):
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -439,21 +445,4 @@ def read_further(path: Path, position: int) -> Further | None:
                 return None
         finally:
             os.close(descriptor)
-    sync_file(path)
     return Further(walk.transaction_end, gathered.set())
-
-
-def sync_file(path: Path) -> None:
-    """Make what was read of a file durable, how much of it counts, and its name, before it is shown to anybody."""
-    with explained("sync", path):
-        for each in (path, synced_path(path), path.parent):
-            try:
-                descriptor = os.open(each, os.O_RDONLY | os.O_CLOEXEC)
-            except FileNotFoundError:
-                if each == path:
-                    raise
-                continue
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)

@@ -1,8 +1,9 @@
 """What a receiver does to a store before it goes on with it.
 
 After a stop, a kill or a power loss the newest file may end in the middle of a transaction, or, behind what was
-synced, in anything at all. Everything up to the end of its last whole transaction stays and is synced; what is behind
-is dropped and will be fetched again from the source, which still has it: it was never acknowledged as a transaction.
+synced, in anything at all. What the disk itself has of it is walked (settled.py): everything up to the end of its last
+whole transaction stays; what is behind is dropped and will be fetched again from the source, which still has it: it was
+never acknowledged as a transaction.
 Unfinished files under temporary names go, gathered marks (index.py) among them; a missing or stale .idx or .index is
 made again. A finished file that turns out to be damaged stays as it is and is told of: it must not keep what the source
 commits now from being received.
@@ -31,9 +32,8 @@ from binlogd.store.reader import (
     read_contents,
     read_finished,
 )
+from binlogd.store.settled import TORN_LIMIT, settle
 from binlogd.store.writer import Writer
-
-TORN_LIMIT = 80 * 1024 * 1024  # bytes: the receiver syncs every 64 MiB, and has a few more in its buffers
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +90,7 @@ def recover(folder: DataFolder, disk: Disk, progress: Progress | None = None) ->
 
 def _recover_tail(timeline: Timeline, name: str, disk: Disk, progress: Progress | None) -> tuple[Contents, int, str]:
     path = timeline.path / name
+    settle(path, disk)
     try:
         contents = read_contents(path, progress=progress)
     except EventError as bad:

@@ -28,11 +28,13 @@ from binlogd.binlog.gtid_events import GtidEvent
 from binlogd.binlog.header import CRC_LENGTH, HEADER_LENGTH, ChecksumAlgorithm, EventType, Header, checksum
 from binlogd.binlog.walk import MAX_EVENT, Mark, Walk
 from binlogd.errors import EventError, StoreDamaged
-from binlogd.store.disk import explained
+from binlogd.store.disk import Disk, explained
 from binlogd.store.index import read_marks, read_summary
 from binlogd.store.layout import DataFolder, Timeline, binlog_number
 from binlogd.store.publication import Publication
-from binlogd.store.reader import FIRST_EVENT, Head, read_head, read_previous, sync_file, walk_blocks
+from binlogd.store.reader import FIRST_EVENT, Head, read_head, read_previous, walk_blocks
+from binlogd.store.settled import settle
+from binlogd.store.synced import synced_part
 
 PIECE = 256 * 1024  # bytes of an event that are looked at together
 LONGEST_GTID_EVENT = 1024  # bytes, with every optional field of 9.7 and room for more
@@ -262,7 +264,7 @@ class _Stored:
 def _listing(folder: DataFolder, published: Publication | None) -> list[_Stored]:
     """The files, oldest first, as far as they are durable.
 
-    That is what a receiver has ``published``. Without one the newest file is synced before it is looked at, as every
+    That is what a receiver has ``published``. Without one the newest file is settled before it is looked at, as every
     reader does.
     """
     files = [_Stored(timeline, name) for timeline in folder.timelines() for name in timeline.binlogs()]
@@ -275,8 +277,8 @@ def _listing(folder: DataFolder, published: Publication | None) -> list[_Stored]
         newest = files[-1].path
         with explained("read", newest):
             size = newest.stat().st_size
-        sync_file(newest)
-        files[-1] = replace(files[-1], end=size)
+        settle(newest, Disk())
+        files[-1] = replace(files[-1], end=synced_part(newest, size))
     return files
 
 
