@@ -173,6 +173,31 @@ def test_files_that_are_missing_or_cut_come_back(source: Server, running: Binlog
     assert running.status()["source"]["reconnects"] == 0
 
 
+def test_files_between_which_gtid_purged_was_set_are_mended(
+    cluster: Cluster, mysql_56: Distribution, tmp_path: Path
+) -> None:
+    """The file behind builds on more than those before hold, as with 5.6; verify says so, and mends both all the same."""
+    source = cluster.server(distribution=mysql_56)
+    source.execute("RESET MASTER", "FLUSH BINARY LOGS")
+    before, _ = source.position()
+    source.execute("SET GLOBAL gtid_purged = '11111111-1111-1111-1111-111111111111:1-7'")  # which begins a file
+    behind, _ = source.position()
+    source.execute("CREATE DATABASE d", "FLUSH BINARY LOGS", "CREATE DATABASE e")
+    running = Binlogd(tmp_path / "b", source, settings={"source.semi_sync": False}).start()
+    try:
+        running.wait_for(source)
+        for name, kind in ((before, "Previous_gtids"), (behind, "Query")):
+            damage(running.file(name), events(source, name, kind)[0] + 20)
+        code, report = verify(running, "--repair")
+        done = {Path(it["path"]).name: it["done"].partition(" from ")[0] for it in report["repaired"]}
+        assert done == {before: "fetched again", behind: "fetched again"}
+        assert (code, [(it["kind"], it["name"]) for it in report["findings"]]) == (1, [("gtids", behind)])
+        assert "unless gtid_purged was set" in report["findings"][0]["hint"]
+        running.assert_identical_to(source)
+    finally:
+        running.close()
+
+
 def test_what_the_source_cannot_mend_stays_as_it_is(source: Server, cluster: Cluster, tmp_path: Path) -> None:
     purging = begin(cluster)
     with attached(purging, tmp_path / "b") as running:

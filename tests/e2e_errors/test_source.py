@@ -226,7 +226,7 @@ def test_a_source_that_cannot_read_its_own_file(cluster: Cluster, tmp_path: Path
         binlogd.stop()
         source.execute("FLUSH BINARY LOGS", *(f"INSERT INTO d.t VALUES ({number})" for number in (2, 3, 4)))
         bad, _ = source.position()
-        place = [int(row[1]) for row in source.query(f"SHOW BINLOG EVENTS IN '{bad}'") if row[2] == "Xid"][0]
+        place = next(int(row[1]) for row in source.query(f"SHOW BINLOG EVENTS IN '{bad}'") if row[2] == "Xid")
         with (source.binlog_dir / bad).open("r+b") as file:
             os.pwrite(file.fileno(), bytes(4), place + 9)  # its length
         binlogd.start()

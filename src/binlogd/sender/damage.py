@@ -1,8 +1,8 @@
 """Which stored files were found to be damaged when they were to be sent, until they are replaced or removed.
 
-A finished file is never written, so it is known by its device, its inode and the time at which that was changed: the
-one that `binlogd verify --repair` puts in its place is another one, and so is what somebody copies over it, or under its
-name where the file system uses the old inode again. The newest file changes all the time, and is known by device and
+A finished file is never written, so it is known by its device, its inode and the time at which that was changed: what
+`binlogd verify --repair` puts in its place is another one, and so is what somebody copies over it, or to its name where
+the file system uses the old inode again. The newest file changes all the time, and is known by device and
 inode alone. Who takes a file for another one forgets only what the next client who comes to the place finds again.
 """
 
