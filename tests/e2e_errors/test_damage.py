@@ -176,7 +176,7 @@ def test_files_that_are_missing_or_cut_come_back(source: Server, running: Binlog
 def test_files_between_which_gtid_purged_was_set_are_mended(
     cluster: Cluster, mysql_56: Distribution, tmp_path: Path
 ) -> None:
-    """The file behind builds on more than those before hold, as with 5.6; verify says so, and mends both all the same."""
+    """With 5.6 the file behind builds on more than those before hold; verify says so, and mends both all the same."""
     source = cluster.server(distribution=mysql_56)
     source.execute("RESET MASTER", "FLUSH BINARY LOGS")
     before, _ = source.position()

@@ -4,13 +4,12 @@ After a stop, a kill or a power loss the newest file may end in the middle of a 
 synced, in anything at all. Everything up to the end of its last whole transaction stays and is synced; what is behind
 is dropped and will be fetched again from the source, which still has it: it was never acknowledged as a transaction.
 Unfinished files under temporary names go, gathered marks (index.py) among them; a missing or stale .idx or .index is
-made again. A finished file that turns out to be damaged stays as it is and is told of: it must not keep what the source
-commits now from being received.
+made again. What is cut off behind a bad event is kept (rescue.py). A finished file that turns out to be damaged stays
+as it is and is told of: it must not keep what the source commits now from being received.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -22,7 +21,6 @@ from binlogd.store.index import encode_marks, fetch_summaries, read_summary, wri
 from binlogd.store.layout import DataFolder, Timeline
 from binlogd.store.publication import Publication
 from binlogd.store.reader import (
-    BLOCK,
     FIRST_EVENT,
     Contents,
     Holdings,
@@ -31,6 +29,7 @@ from binlogd.store.reader import (
     read_contents,
     read_finished,
 )
+from binlogd.store.rescue import keep, remove_spare
 from binlogd.store.writer import Writer
 
 TORN_LIMIT = 80 * 1024 * 1024  # bytes: the receiver syncs every 64 MiB, and has a few more in its buffers
@@ -84,6 +83,7 @@ def recover(folder: DataFolder, disk: Disk, progress: Progress | None = None) ->
             damaged += [file] if file.damage else []
     for timeline in timelines:
         write_file_list(disk, timeline, names[timeline])
+        remove_spare(disk, timeline)
     newest = timelines[-1] if timelines else None
     return Recovered(holdings.publication(), newest, tail, dropped, reason, tuple(damaged))
 
@@ -129,20 +129,7 @@ def _rescue(path: Path, end: int, contents: Contents, disk: Disk) -> None:
         )
     if contents.size - end > TORN_LIMIT:
         end = walk.position  # the beginning of a giant transaction is sound, and of no use alone
-    rescued = path.with_name(f"{path.name}.cut-{end}")
-    with explained("copy the end of", path):
-        source = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        target = disk.create(rescued)
-        try:
-            at = end
-            while piece := os.pread(source, BLOCK, at):
-                disk.write(target, piece)
-                at += len(piece)
-            disk.sync(target)
-            disk.sync_folder(path.parent)
-        finally:
-            os.close(source)
-            disk.close(target)
+    keep(disk, path, end)
 
 
 def _finished(timeline: Timeline, name: str, disk: Disk, progress: Progress | None) -> StoredFile:
