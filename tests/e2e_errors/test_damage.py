@@ -237,3 +237,26 @@ def test_the_newest_file_is_mended_while_no_receiver_runs(source: Server, runnin
     source.execute(insert(), "FLUSH BINARY LOGS")
     running.wait_for(source)
     running.assert_identical_to(source)
+
+
+def test_a_newest_file_with_more_behind_the_damage_than_a_crash_can_tear(source: Server, running: Binlogd) -> None:
+    """As after a power loss under durability = "os". Nothing is cut off, and what the error says is the way out."""
+    name = running.stored()[-1]
+    place = events(source, name, "Write_rows")[0]
+    source.execute(*[insert(30_000_000)] * 3)
+    running.wait_for(source)
+    assert running.stop() == 0
+    path = running.file(name)
+    damage(path, place + 50)
+    size = path.stat().st_size
+    running.start("receive", wait=False)
+    running.wait_until(lambda: "store.durability" in running.log, "error")
+    assert running.log.count("move it away and start binlogd") >= 1
+    assert path.stat().st_size == size
+    running.kill()
+    path.rename(running.folder / name)
+    running.start("run")
+    running.wait_streaming()
+    running.wait_for(source)
+    running.assert_identical_to(source)
+    assert alarms(running) == []

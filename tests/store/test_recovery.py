@@ -136,6 +136,7 @@ def test_damage_to_what_was_durable_is_not_cut_off(tmp_path: Path, monkeypatch: 
             with pytest.raises(StoreDamaged, match=f"the event at {made.start}") as caught:
                 found(folder)
             assert "keep a copy" in caught.value.hint
+            assert 'a power loss under store.durability = "os"' in caught.value.hint
             assert (newest(folder).path / FIRST).read_bytes() == data
         elif behind < 4_500:
             end = max([log.events[1].end, *(end for end in log.ends if end <= made.start)])

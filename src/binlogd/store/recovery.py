@@ -31,6 +31,7 @@ from binlogd.store.reader import (
 )
 from binlogd.store.rescue import keep, remove_spare
 from binlogd.store.writer import Writer
+from binlogd.units import human_size
 
 TORN_LIMIT = 80 * 1024 * 1024  # bytes: the receiver syncs every 64 MiB, and has a few more in its buffers
 
@@ -115,17 +116,18 @@ def _recover_tail(timeline: Timeline, name: str, disk: Disk, progress: Progress 
 def _rescue(path: Path, end: int, contents: Contents, disk: Disk) -> None:
     """Keep what is behind a bad event before it is cut off: it may be more than a torn write.
 
-    A crash tears only what was not synced, which is never more than TORN_LIMIT at the end of the file; more behind a
-    bad event is damage to what was durable, and nothing of it may go. The transaction that the event stands in may be
-    larger than that, and the event itself, too: its end counts.
+    A crash tears only what was not synced, which is never more than TORN_LIMIT at the end of the file, but for
+    durability = "os"; more behind a bad event is damage to what was durable, and nothing of it may go. The
+    transaction that the event stands in may be larger than that, and the event itself, too: its end counts.
     """
     walk = contents.walk
     behind = contents.size - walk.position - walk.length
     if behind > TORN_LIMIT:
         raise StoreDamaged(
             f"{path}: {contents.torn}; {behind} bytes stand behind it",
-            hint="that is damage, not a torn write: keep a copy of the file; then, if the source still has it, move it"
-            " away to have it fetched again",
+            hint=f"that is damage, not a torn write, which loses {human_size(TORN_LIMIT)} at most; a power loss under"
+            ' store.durability = "os" can lose more, too: keep a copy of the file, which may be the only one; then, if'
+            " the source still has it, move it away and start binlogd, to have it fetched again",
         )
     if contents.size - end > TORN_LIMIT:
         end = walk.position  # the beginning of a giant transaction is sound, and of no use alone
