@@ -50,6 +50,15 @@ def test_reading_changes_nothing(tmp_path: Path) -> None:
     assert (timeline / NEWEST).read_bytes() == logs()[NEWEST]
 
 
+def test_what_recovery_put_aside_is_no_stored_file(tmp_path: Path) -> None:
+    timeline = make_store(tmp_path)
+    for name in (f"{NEWEST}.cut-1234", f"{NEWEST}.cut-1234-2", "mysql-bin.000001.damaged-20261124T120000.123456Z"):
+        (timeline / name).write_bytes(b"something")
+    result = binlogd("list", "--json", "--data-dir", str(tmp_path))
+    assert (result.returncode, result.stderr) == (0, "")
+    assert [file["name"] for file in json.loads(result.stdout)] == ["mysql-bin.000001", NEWEST]
+
+
 def test_an_empty_store(tmp_path: Path) -> None:
     (tmp_path / "binlogs").mkdir()
     assert binlogd("list", "--json", "--data-dir", str(tmp_path)).stdout == "[]\n"

@@ -47,6 +47,25 @@ def test_a_sound_store(tmp_path: Path) -> None:
     assert line.endswith(" 6 transactions: no errors, no warnings")
 
 
+def test_what_recovery_cut_off_is_a_note(tmp_path: Path) -> None:
+    timeline = sound_store(tmp_path)
+    copy = timeline / f"{NEWEST}.cut-1234"
+    copy.write_bytes(b"something")
+    for arguments in ((), ("--repair",)):
+        result = binlogd("verify", "--data-dir", str(tmp_path), *arguments)
+        assert (result.returncode, result.stderr) == (0, "")
+        line, summary = result.stdout.splitlines()
+        name = f"{timeline.name}/{copy.name}"
+        assert line.startswith(f"note      {name}  9 bytes that recovery cut off {NEWEST} at 1234, behind a bad event")
+        assert "it may be the only copy of a transaction" in line
+        assert summary.endswith(": no errors, no warnings")
+    result = binlogd("verify", "--json", "--data-dir", str(tmp_path))
+    report = json.loads(result.stdout)
+    assert (result.returncode, report["sound"]) == (0, True)
+    assert [(it["level"], it["kind"], it["path"]) for it in report["findings"]] == [("note", "cut", str(copy))]
+    assert copy.exists()
+
+
 def test_json(tmp_path: Path) -> None:
     timeline = sound_store(tmp_path)
     at = damage(timeline / FIRST)

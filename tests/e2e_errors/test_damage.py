@@ -173,6 +173,31 @@ def test_files_that_are_missing_or_cut_come_back(source: Server, running: Binlog
     assert running.status()["source"]["reconnects"] == 0
 
 
+def test_files_between_which_gtid_purged_was_set_are_mended(
+    cluster: Cluster, mysql_56: Distribution, tmp_path: Path
+) -> None:
+    """With 5.6 the file behind builds on more than those before hold; verify says so, and mends both all the same."""
+    source = cluster.server(distribution=mysql_56)
+    source.execute("RESET MASTER", "FLUSH BINARY LOGS")
+    before, _ = source.position()
+    source.execute("SET GLOBAL gtid_purged = '11111111-1111-1111-1111-111111111111:1-7'")  # which begins a file
+    behind, _ = source.position()
+    source.execute("CREATE DATABASE d", "FLUSH BINARY LOGS", "CREATE DATABASE e")
+    running = Binlogd(tmp_path / "b", source, settings={"source.semi_sync": False}).start()
+    try:
+        running.wait_for(source)
+        for name, kind in ((before, "Previous_gtids"), (behind, "Query")):
+            damage(running.file(name), events(source, name, kind)[0] + 20)
+        code, report = verify(running, "--repair")
+        done = {Path(it["path"]).name: it["done"].partition(" from ")[0] for it in report["repaired"]}
+        assert done == {before: "fetched again", behind: "fetched again"}
+        assert (code, [(it["kind"], it["name"]) for it in report["findings"]]) == (1, [("gtids", behind)])
+        assert "unless gtid_purged was set" in report["findings"][0]["hint"]
+        running.assert_identical_to(source)
+    finally:
+        running.close()
+
+
 def test_what_the_source_cannot_mend_stays_as_it_is(source: Server, cluster: Cluster, tmp_path: Path) -> None:
     purging = begin(cluster)
     with attached(purging, tmp_path / "b") as running:
@@ -212,3 +237,26 @@ def test_the_newest_file_is_mended_while_no_receiver_runs(source: Server, runnin
     source.execute(insert(), "FLUSH BINARY LOGS")
     running.wait_for(source)
     running.assert_identical_to(source)
+
+
+def test_a_newest_file_with_more_behind_the_damage_than_a_crash_can_tear(source: Server, running: Binlogd) -> None:
+    """As after a power loss under durability = "os". Nothing is cut off, and what the error says is the way out."""
+    name = running.stored()[-1]
+    place = events(source, name, "Write_rows")[0]
+    source.execute(*[insert(30_000_000)] * 3)
+    running.wait_for(source)
+    assert running.stop() == 0
+    path = running.file(name)
+    damage(path, place + 50)
+    size = path.stat().st_size
+    running.start("receive", wait=False)
+    running.wait_until(lambda: "store.durability" in running.log, "error")
+    assert running.log.count("move it away and start binlogd") >= 1
+    assert path.stat().st_size == size
+    running.kill()
+    path.rename(running.folder / name)
+    running.start("run")
+    running.wait_streaming()
+    running.wait_for(source)
+    running.assert_identical_to(source)
+    assert alarms(running) == []

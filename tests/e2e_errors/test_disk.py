@@ -23,7 +23,9 @@ from testbed.cluster import Cluster
 from testbed.distributions import Distribution
 from testbed.faults import SmallDisk, failing, first_free, limited, small_disk
 from testbed.mysqld import Server
+from tests.cli.support import the_error
 from tests.e2e.support import semi_sync_status, wait_for_semi_sync
+from tests.e2e_errors.support import NOWHERE, ended, written
 
 pytestmark = [
     pytest.mark.servers,
@@ -47,7 +49,7 @@ class Scene:
     disk: SmallDisk | None = None
 
     def __post_init__(self) -> None:
-        self._row = 0
+        self.halves = self.binlogd.halves()  # of its latest start
 
     def commit(self) -> float:
         """One transaction of ROW bytes; the seconds that its commit took."""
@@ -136,7 +138,7 @@ Stage = Callable[..., Scene]
 def stage(source: Server, tmp_path: Path) -> Iterator[Stage]:
     """Makes the scene: ``stage(disk=False, **settings)``. In the end: one process each, all the time, no traceback."""
     with ExitStack() as stack:
-        made: list[tuple[Binlogd, dict[Any, int]]] = []
+        made: list[Scene] = []
 
         def make(*, disk: bool = False, **settings: Any) -> Scene:
             source.execute("FLUSH BINARY LOGS")
@@ -148,14 +150,15 @@ def stage(source: Server, tmp_path: Path) -> Iterator[Stage]:
             stack.callback(one.close)
             one.start().wait_streaming()
             wait_for_semi_sync(source)
-            made.append((one, one.halves()))
             scene = Scene(source, one, tmp_path, under)
+            made.append(scene)
             scene.commit_acknowledged()
             return scene
 
         yield make
-        for one, halves in made:
-            assert one.halves() == halves, "a process was started again"
+        for scene in made:
+            one = scene.binlogd
+            assert one.halves() == scene.halves, "a process was started again"
             assert one.stop() == 0
             assert "Traceback" not in one.log, one.log
 
@@ -182,6 +185,32 @@ def test_a_full_disk(stage: Stage) -> None:
     scene.assert_recovered()
     assert said(scene.binlogd, "receiving stops") == 1
     assert said(scene.binlogd, "receiving goes on") == 1
+
+
+def test_a_start_on_a_full_disk(stage: Stage) -> None:
+    """There is a store, and no room for a byte more: what is there is served, and it goes on when there is room."""
+    scene = stage(disk=True)
+    one, disk = scene.binlogd, scene.disk
+    assert disk is not None
+    for end in (one.stop, one.kill):
+        end()
+        disk.fill()
+        one.start()
+        scene.halves = one.halves()
+        scene.trouble("disk_full")
+        disk.empty()
+        scene.assert_recovered()
+        assert one.halves() == scene.halves, "a process was started again"
+
+
+def test_a_first_start_on_a_full_disk(tmp_path: Path) -> None:
+    """There is nothing yet that could be served, and no room for an identity of our own: it ends, and says so."""
+    with small_disk(tmp_path / "disk", DISK) as disk:
+        disk.fill()
+        error = the_error(ended("run", NOWHERE, disk.path / "data"), 4)
+        assert "auto.cnf: No space left on device" in error
+        assert error.endswith("make room on that disk, and start binlogd again")
+        assert written(disk.path / "data") == {}
 
 
 def test_min_free(stage: Stage) -> None:

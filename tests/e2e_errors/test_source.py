@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import urllib.error
 import urllib.request
@@ -104,6 +105,8 @@ def test_a_file_the_source_does_not_have(cluster: Cluster, source: Server, tmp_p
     error = the_error(ended("receive", url(source), tmp_path / "data", environ=environ), 3)
     assert "Could not find first log file name in binary log index file" in error
     assert {Path(path).name for path in written(tmp_path / "data")} == {"source.json"}
+    again = the_error(ended("receive", url(source), tmp_path / "data", environ=environ), 3)
+    assert again == error, "a folder without a file in it is no history that could have a gap"
     other = cluster.server()
     binlogd = Binlogd(tmp_path, other, mode="receive").start()
     try:
@@ -210,6 +213,33 @@ def test_a_source_that_lost_its_end(cluster: Cluster, tmp_path: Path) -> None:
     assert "the source's history is not the one that is stored: its mysql-bin.000001 begins otherwise" in error
     assert f"it lacks the GTIDs {lost}, which are stored" in error
     assert written(binlogd.data) == before
+
+
+def test_a_source_that_cannot_read_its_own_file(cluster: Cluster, tmp_path: Path) -> None:
+    """In the middle of the dump, behind all that is stored: no word of its history, which was proved to be ours."""
+    source = cluster.server()
+    source.execute("CREATE DATABASE d", "CREATE TABLE d.t (id INT PRIMARY KEY)", "INSERT INTO d.t VALUES (1)")
+    binlogd = Binlogd(tmp_path / "b", source, settings={"source.semi_sync": False}).start()
+    try:
+        binlogd.wait_for(source)
+        held = source.gtid_executed
+        binlogd.stop()
+        source.execute("FLUSH BINARY LOGS", *(f"INSERT INTO d.t VALUES ({number})" for number in (2, 3, 4)))
+        bad, _ = source.position()
+        place = next(int(row[1]) for row in source.query(f"SHOW BINLOG EVENTS IN '{bad}'") if row[2] == "Xid")
+        with (source.binlog_dir / bad).open("r+b") as file:
+            os.pwrite(file.fileno(), bytes(4), place + 9)  # its length
+        binlogd.start()
+        status = binlogd.wait_until(
+            lambda: (found := binlogd.status())["source"]["state"] == "failed" and found, "refusal"
+        )
+        (alarm,) = status["alarms"]
+        assert alarm["code"] == "source_refused"
+        assert re.search("the source refused: .*bogus data in log event.* \\(error 1236\\)", alarm["message"])
+        assert (status["source"]["file"], status["store"]["published"]["file"]) == (bad, bad)
+        assert binlogd.query("SELECT @@gtid_executed") == [(held,)]
+    finally:
+        binlogd.close()
 
 
 def stopped(replica: Server) -> dict[str, Any]:

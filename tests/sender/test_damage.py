@@ -129,6 +129,59 @@ def test_a_file_that_lost_whole_transactions(tmp_path: Path) -> None:
         assert 2 not in numbers(heard) and 3 not in numbers(heard)
 
 
+def test_a_newest_file_that_is_short_for_a_while(tmp_path: Path) -> None:
+    """Somebody cut it, and the receiver fetches the rest again: a replica tries again, where 1236 would stop it."""
+    log = Log().begin_file().transaction(1).transaction(2)
+    folder, path = store(tmp_path, {FIRST: log})
+    catalog = catalog_of(folder)
+    for end in (log.ends[0], log.ends[0] + 10):
+        os.truncate(path / FIRST, end)
+        heard, refusal, told = hears(catalog, request(has=""))
+        assert told
+        assert refusal == "error 1105"
+        assert 2 not in numbers(heard)
+        assert catalog.damage.snapshot() == [], "nothing of it is wrong"
+        (path / FIRST).write_bytes(log.data)
+    heard, refusal, _ = hears(catalog, request(has=""))
+    assert (numbers(heard), refusal) == ([1, 2], "")
+
+
+@pytest.mark.parametrize("how", ["copied over", "removed and copied"])
+def test_a_file_that_is_sound_again_under_the_same_inode(tmp_path: Path, how: str) -> None:
+    """From a backup, with the time it had: neither the place nor the alarm is kept.
+
+    What was removed gives its inode to what is made next, on ext4 and when nobody else makes a file.
+    """
+    log = Log().begin_file().transaction(1).transaction(2, sizes=(1_000_000,))
+    log.rotate(SECOND)
+    folder, path = store(tmp_path, {FIRST: log, SECOND: Log().begin_file(log.set).transaction(3)})
+    made = next(made for made in log.events if made.end - made.start > 1_000_000)
+    (path / FIRST).write_bytes(broken(bytes(log.data), made.end - 9))
+    was = (path / FIRST).stat()
+    catalog = catalog_of(folder)
+    hears(catalog, request())
+    assert [it["file"] for it in catalog.damage.snapshot()] == [FIRST]
+    if how != "copied over":
+        (path / FIRST).unlink()
+    (path / FIRST).write_bytes(log.data)
+    os.utime(path / FIRST, ns=(was.st_atime_ns, was.st_mtime_ns))
+    heard, refusal, _ = hears(catalog, request())
+    assert (numbers(heard), refusal) == ([1, 2, 3], "")
+    assert catalog.damage.snapshot() == []
+
+
+def test_damage_to_the_newest_file_is_told_of_while_that_grows(tmp_path: Path) -> None:
+    log = Log().begin_file().transaction(1).transaction(2)
+    folder, path = store(tmp_path, {FIRST: log})
+    catalog = catalog_of(folder)
+    (path / FIRST).write_bytes(broken(bytes(log.data), log.events[4].end - 1))
+    hears(catalog, request())
+    assert [it["file"] for it in catalog.damage.snapshot()] == [FIRST]
+    with (path / FIRST).open("ab") as file:
+        file.write(b"more")
+    assert [it["file"] for it in catalog.damage.snapshot()] == [FIRST]
+
+
 def test_gtids_that_are_damaged_lead_nobody_astray(tmp_path: Path) -> None:
     """Without checksums only the .idx knows what a file's PREVIOUS_GTIDS were: 1-6 that became 1-4 skip two."""
     logs: dict[str, Log] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,26 @@ def test_a_copy_that_does_not_fit_its_neighbours_does_not(tmp_path: Path) -> Non
     for number, gnos in enumerate([(3,), (3, 5), (3, 4, 5)]):
         behind = judged(tmp_path / f"c{number}", made(f"{UUID_A}:1-2", *gnos), indexed=False, there=False)
         assert behind == f"{THIRD} does not build on it"
+
+
+@pytest.mark.parametrize("name", [FIRST, SECOND, THIRD])
+def test_a_copy_is_what_the_index_says_whatever_its_neighbours_build_on(tmp_path: Path, name: str) -> None:
+    """Between the files gtid_purged was set at the source, so that none builds on the one before."""
+    logs, fourth = {}, "mysql-bin.000004"
+    for number, (each, following) in enumerate(pairwise((FIRST, SECOND, THIRD, fourth)), 1):
+        log = Log().begin_file(f"{UUID_A}:1-{10 * number}").transaction(10 * number + 1)
+        log.rotate(following)
+        logs[each] = log
+    logs[fourth] = Log().begin_file(f"{UUID_A}:1-40").transaction(41)
+    folder = make_store(tmp_path, data_of(logs))
+    recover(folder, Quick())
+    timeline = newest(folder)
+    path = timeline.path / name
+    path.write_bytes(broken(bytes(logs[name].data), logs[name].events[4].end - 1))
+    copy_path(timeline, name).write_bytes(logs[name].data)
+    assert objection(timeline, name, copy_path(timeline, name), finished=True) == ""
+    index_path(path).unlink()
+    assert "build" in objection(timeline, name, copy_path(timeline, name), finished=True), "nothing proves it now"
 
 
 def test_the_old_one_stays_beside_it(tmp_path: Path) -> None:

@@ -218,6 +218,7 @@ def test_surplus_files(tmp_path: Path) -> None:
     assert ("list", LIST, None) in errors
     assert [kind for kind, name, _ in errors if name == THIRD] == ["gtids"], "it builds on what is before the other"
     assert told(findings, Level.WARNING)[:1] == [("surplus", "notes.txt", None)]
+    assert told(findings, Level.NOTE) == [("cut", f"{FIRST}.cut-200", None)]
     (path / THIRD).unlink()
     (path / "other.000003").write_bytes(Log().begin_file().data)
     assert ("surplus", "other.000003", None) in told(found(folder)) or ("surplus", SECOND, None) in told(found(folder))

@@ -129,22 +129,37 @@ def test_an_unknown_plugin_is_refused_with_a_hint() -> None:
     assert client.state is ClientState.CLOSED
 
 
-def test_the_password_goes_out_in_clear_only_over_tls() -> None:
+def test_the_password_goes_out_in_clear_only_to_a_server_that_proved_who_it_is() -> None:
+    switch = AuthSwitchRequest("mysql_clear_password", b"").encode()
     client = make_client()
     greet(client)
     client.data_to_send()
-    with pytest.raises(ProtocolError, match="in clear without TLS"):
-        say(client, AuthSwitchRequest("mysql_clear_password", b"").encode(), 2)
+    with pytest.raises(ProtocolError, match=r"in clear .* without TLS; it was not sent"):
+        say(client, switch, 2)
     assert client.data_to_send() == b""
 
-    client = make_client(tls=TlsPolicy.REQUIRED)
-    greet(client, add=Capability.SSL)
+    for verified in (False, True):
+        client = make_client(tls=TlsPolicy.REQUIRED)
+        greet(client, add=Capability.SSL)
+        client.data_to_send()
+        client.tls_established(verified=verified)
+        client.data_to_send()
+        if not verified:
+            with pytest.raises(ProtocolError, match=r"in clear .* over TLS without a proof") as caught:
+                say(client, switch, 3)
+            assert 'source.tls = "verify-identity"' in caught.value.hint
+            assert client.data_to_send() == b""
+            assert client.state is ClientState.CLOSED
+            continue
+        say(client, switch, 3)
+        assert sent(client, 4) == b"secret\0"
+        assert client.auth_plugin is Plugin.CLEAR
+
+    client = make_client(secure_transport=True)
+    greet(client)
     client.data_to_send()
-    client.tls_established()
-    client.data_to_send()
-    say(client, AuthSwitchRequest("mysql_clear_password", b"").encode(), 3)
-    assert sent(client, 4) == b"secret\0"
-    assert client.auth_plugin is Plugin.CLEAR
+    say(client, switch, 2)
+    assert sent(client, 3) == b"secret\0"
 
 
 def test_a_full_login_without_tls_asks_for_the_key_and_not_in_clear() -> None:

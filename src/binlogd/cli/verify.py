@@ -37,7 +37,7 @@ def command(
     """Check every checksum, length, GTID and index of the store, or of these FILEs of it.
 
     It takes no lock and changes nothing, so that it can run beside a working binlogd; with --repair too, but for the
-    newest file. Exit code 1: something is wrong, and is named; a warning is not counted.
+    newest file. Exit code 1: something is wrong, and is named; a warning or a note is not counted.
     """
     from binlogd.cli.stores import existing_store
 
@@ -45,7 +45,7 @@ def command(
     only = _paths(folder, files) if files else None
     run, found = _verify(folder, only, None if as_json else _show)
     repaired: list[dict[str, str]] = []
-    if repair and found:
+    if repair and any(finding.level != "note" for finding in found):
         from binlogd.cli.repairs import repair as mend
 
         for done in mend(folder, found, config=config, source=source, data_dir=data_dir):
@@ -57,7 +57,7 @@ def command(
     if as_json:
         click.echo(json.dumps(_report(folder, run, found) | ({"repaired": repaired} if repair else {}), indent=2))
     else:
-        _summary(run, len(errors), len(found) - len(errors))
+        _summary(run, len(errors), sum(finding.level == "warning" for finding in found))
     return EXIT_FOUND if errors else 0
 
 

@@ -139,7 +139,7 @@ class Source(Section):
         default=1.0, description="How often a source with nothing to send says that it is alive."
     )
     connect_timeout: PositiveDuration = Field(
-        default=10.0, description="How long one attempt to connect and log in may take."
+        default=10.0, description="How long an attempt to connect may take, and the login behind it."
     )
     read_timeout: PositiveDuration = Field(
         default=30.0, description="Silence, heartbeats included, before reconnecting."
@@ -149,7 +149,11 @@ class Source(Section):
         description="Compression of the connection, for a narrow one: it costs the source time, zlib more than zstd, "
         "which MySQL has from 8.0.18 on and MariaDB has not.",
     )
-    tls: TlsMode = Field(default=TlsMode.PREFERRED, description="Encryption of the connection.")
+    tls: TlsMode = Field(
+        default=TlsMode.PREFERRED,
+        description="Encryption of the connection. Below verify-ca whoever can alter the connection can pose "
+        "as the source, and be told the password.",
+    )
     tls_ca: FilePath | None = Field(
         default=None,
         description="Certificate authorities (PEM) that may have signed the "

@@ -24,7 +24,7 @@ from binlogd.errors import Unreachable
 from binlogd.wire.compression import Algorithm, CompressedStream
 
 RAW = 256 * 1024  # compressed bytes taken at once: they make about a megabyte, what is written at once
-KEEPALIVE_IDLE = 10  # seconds; a vanished host is noticed below read_timeout's granularity too
+KEEPALIVE_IDLE = 10  # seconds: routers on the way keep the connection in mind; a dead one is read_timeout's to notice
 
 
 class Stopped(Exception):
@@ -82,7 +82,11 @@ class Wake:
 
 
 class Link:
-    """Connects on construction; Unreachable when that fails or takes longer than ``timeout`` seconds."""
+    """Connects on construction; Unreachable when that fails or takes longer than ``timeout`` seconds.
+
+    From then on ``timeout`` is how long one wait may take. Between ``begin_login`` and ``end_login`` all waits together
+    may take no longer: a source that sends a byte now and then would hold us for ever.
+    """
 
     def __init__(self, host: str, port: int, *, timeout: float, wake: Wake) -> None:
         self._wake = wake
@@ -92,6 +96,7 @@ class Link:
         self._compressed: CompressedStream | None = None
         self.peer = f"{host}:{port}"
         self.timeout = timeout
+        self._deadline: float | None = None  # of the login
         self._socket = self._connect(host, port)
         self._recv_into: Callable[[memoryview], int] = self._socket.recv_into  # of the uppermost layer
 
@@ -147,8 +152,32 @@ class Link:
 
     def _wait(self, events: int, timeout: float | None = None, on: socket.socket | None = None) -> None:
         limit = self.timeout if timeout is None else timeout
-        if not self._await(events, limit, on):
+        left = self._login_left()
+        if not self._await(events, limit if left is None else min(limit, left), on):
+            self._login_left()
             raise Unreachable(f"the source at {self.peer} was silent for {limit:g} s", code=2013)
+
+    def begin_login(self) -> None:
+        """From here on ``timeout`` is for everything up to ``end_login``."""
+        self._deadline = time.monotonic() + self.timeout
+
+    def end_login(self, timeout: float) -> None:
+        """We are logged in; ``timeout`` is for each wait from here on."""
+        self._deadline, self.timeout = None, timeout
+
+    def _login_left(self) -> float | None:
+        """Seconds that the login may still take; Unreachable when it took all of them."""
+        if self._deadline is None:
+            return None
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise Unreachable(
+                f"the source at {self.peer} did not finish the login within {self.timeout:g} s",
+                hint="check its load and the network, and what answers on that port; source.connect_timeout sets the"
+                " time",
+                code=2013,
+            )
+        return left
 
     def _await(self, events: int, timeout: float, on: socket.socket | None = None) -> bool:
         """Whether the socket is ready within ``timeout`` seconds. Raises when woken."""
@@ -201,6 +230,8 @@ class Link:
 
     def receive(self) -> bytes:
         """Some bytes, waiting for them."""
+        self.check_stop()  # a source that sends without a pause makes us wait nowhere
+        self._login_left()
         buffer = memoryview(bytearray(64 * 1024))
         while (size := self.receive_into(buffer)) is None:
             self.wait_readable()

@@ -137,12 +137,13 @@ class Session:
         """Connect and log in."""
         options = self._options
         self._link = link = Link(options.host, options.port, timeout=options.connect_timeout, wake=self._wake)
+        link.begin_login()
         connection = self._connection
         while connection.state is not ClientState.READY:
             if connection.state is ClientState.WANT_TLS:
                 link.send(connection.data_to_send())
                 link.start_tls(self._tls_context(), options.host)
-                connection.tls_established()
+                connection.tls_established(verified=self._verifies)
             else:
                 try:
                     connection.receive(link.receive())
@@ -155,7 +156,7 @@ class Session:
             link.send(connection.data_to_send())
         if options.compression is not None:
             link.start_compression(options.compression)
-        link.timeout = options.read_timeout
+        link.end_login(options.read_timeout)
 
     def _no_agreement(self, what: str) -> SourceRefused:
         """On compression; like MySQL's replica we take nothing else than what is set."""
@@ -352,10 +353,15 @@ class Session:
                 return rows[0][1].upper()
         return ""
 
+    @property
+    def _verifies(self) -> bool:
+        """Whether the source has to prove who it is."""
+        return self._options.tls in (Tls.VERIFY_CA, Tls.VERIFY_IDENTITY)
+
     def _tls_context(self) -> ssl.SSLContext:
         options = self._options
         try:
-            if options.tls in (Tls.VERIFY_CA, Tls.VERIFY_IDENTITY):
+            if self._verifies:
                 context = ssl.create_default_context(cafile=options.tls_ca)
                 context.check_hostname = options.tls is Tls.VERIFY_IDENTITY
             else:

@@ -157,7 +157,8 @@ class Dump:
         with suppress(OSError):
             if self._descriptor < 0:  # its head was bad, which is read before it is opened
                 self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            self._catalog.damage.note(path, self._descriptor, bad.message, event=event)
+            growing = self._index == len(self._catalog.logs) - 1
+            self._catalog.damage.note(path, self._descriptor, bad.message, growing=growing, event=event)
 
     async def _choose(self) -> tuple[int, int]:
         request, catalog = self._request, self._catalog

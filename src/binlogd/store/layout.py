@@ -28,7 +28,7 @@ from configparser import Error as ConfigParserError
 from dataclasses import dataclass
 from pathlib import Path
 
-from binlogd.errors import SourceRefused, StoreDamaged
+from binlogd.errors import SourceRefused, StoreDamaged, StoreUnreadable
 from binlogd.store.disk import Disk, explained
 
 _TIMELINE = re.compile(r"(\d{4,})-([0-9a-zA-Z][0-9a-zA-Z-]*)")
@@ -169,11 +169,15 @@ class DataFolder:
             server_id=server_id or (kept.server_id if kept else 1 + secrets.randbelow(MAX_SERVER_ID)),
         )
         if identity != kept:
-            with explained("write", self.auto_cnf):
-                disk.replace(
-                    self.auto_cnf,
-                    f"[auto]\nserver-uuid={identity.server_uuid}\nserver-id={identity.server_id}\n".encode(),
-                )
+            try:
+                with explained("write", self.auto_cnf):
+                    disk.replace(
+                        self.auto_cnf,
+                        f"[auto]\nserver-uuid={identity.server_uuid}\nserver-id={identity.server_id}\n".encode(),
+                    )
+            except StoreUnreadable as bad:  # no half of binlogd can go on without it, or wait
+                bad.hint = "mend that, for instance make room on that disk, and start binlogd again"
+                raise
         return identity
 
     def _read_auto_cnf(self) -> Identity | None:

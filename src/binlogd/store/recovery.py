@@ -5,13 +5,12 @@ synced, in anything at all. What the disk itself has of it is walked (settled.py
 whole transaction stays; what is behind is dropped and will be fetched again from the source, which still has it: it was
 never acknowledged as a transaction.
 Unfinished files under temporary names go, gathered marks (index.py) among them; a missing or stale .idx or .index is
-made again. A finished file that turns out to be damaged stays as it is and is told of: it must not keep what the source
-commits now from being received.
+made again. What is cut off behind a bad event is kept (rescue.py). A finished file that turns out to be damaged stays
+as it is and is told of: it must not keep what the source commits now from being received.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -23,7 +22,6 @@ from binlogd.store.index import encode_marks, fetch_summaries, index_path, read_
 from binlogd.store.layout import DataFolder, Timeline
 from binlogd.store.publication import Publication
 from binlogd.store.reader import (
-    BLOCK,
     FIRST_EVENT,
     Contents,
     Holdings,
@@ -32,8 +30,10 @@ from binlogd.store.reader import (
     read_contents,
     read_finished,
 )
+from binlogd.store.rescue import keep, remove_spare
 from binlogd.store.settled import TORN_LIMIT, settle
 from binlogd.store.writer import Writer
+from binlogd.units import human_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +84,7 @@ def recover(folder: DataFolder, disk: Disk, progress: Progress | None = None) ->
             damaged += [file] if file.damage else []
     for timeline in timelines:
         write_file_list(disk, timeline, names[timeline])
+        remove_spare(disk, timeline)
     newest = listing[-1][0] if listing else None
     return Recovered(holdings.publication(), newest, tail, dropped, reason, tuple(damaged))
 
@@ -119,34 +120,22 @@ def _recover_tail(timeline: Timeline, name: str, disk: Disk, progress: Progress 
 def _rescue(path: Path, end: int, contents: Contents, disk: Disk) -> None:
     """Keep what is behind a bad event before it is cut off: it may be more than a torn write.
 
-    A crash tears only what was not synced, which is never more than TORN_LIMIT at the end of the file; more behind a
-    bad event is damage to what was durable, and nothing of it may go. The transaction that the event stands in may be
-    larger than that, and the event itself, too: its end counts.
+    A crash tears only what was not synced, which is never more than TORN_LIMIT at the end of the file, but for
+    durability = "os"; more behind a bad event is damage to what was durable, and nothing of it may go. The
+    transaction that the event stands in may be larger than that, and the event itself, too: its end counts.
     """
     walk = contents.walk
     behind = contents.size - walk.position - walk.length
     if behind > TORN_LIMIT:
         raise StoreDamaged(
             f"{path}: {contents.torn}; {behind} bytes stand behind it",
-            hint="that is damage, not a torn write: keep a copy of the file; then, if the source still has it, move it"
-            " away to have it fetched again",
+            hint=f"that is damage, not a torn write, which loses {human_size(TORN_LIMIT)} at most; a power loss under"
+            ' store.durability = "os" can lose more, too: keep a copy of the file, which may be the only one; then, if'
+            " the source still has it, move it away and start binlogd, to have it fetched again",
         )
     if contents.size - end > TORN_LIMIT:
         end = walk.position  # the beginning of a giant transaction is sound, and of no use alone
-    rescued = path.with_name(f"{path.name}.cut-{end}")
-    with explained("copy the end of", path):
-        source = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        target = disk.create(rescued)
-        try:
-            at = end
-            while piece := os.pread(source, BLOCK, at):
-                disk.write(target, piece)
-                at += len(piece)
-            disk.sync(target)
-            disk.sync_folder(path.parent)
-        finally:
-            os.close(source)
-            disk.close(target)
+    keep(disk, path, end)
 
 
 def _finished(timeline: Timeline, name: str, disk: Disk, progress: Progress | None) -> StoredFile:

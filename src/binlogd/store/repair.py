@@ -2,8 +2,8 @@
 
 Finished files are never written, so one may be replaced beside a receiver and beside dumps that read it: a rename is
 atomic, and who has the old one open goes on with that. The old one stays beside it, as ``NAME.damaged-<time>``. A copy
-takes its place only when it is whole and sound, of the same history, and fits its neighbours: all that the store knows
-of the file must be true of it.
+takes its place only when it is whole and sound, of the same history, and all that the store knows of the file is true
+of it: the .idx, which says exactly what the file held; where there is none, it must fit its neighbours.
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ def objection(timeline: Timeline, name: str, copy: Path, *, finished: bool) -> s
     if old is not None and old.format != contents.head.format:
         return "the source's file of that name begins differently: the source was reset or restored"
     recorded = read_recorded(path)
-    if recorded is not None and finished and contents.summary(name, contents.size) != recorded:
+    if recorded is not None and finished:
+        if contents.summary(name, contents.size) == recorded:
+            return ""  # whatever its neighbours say: gtid_purged may have been set between them
         return f"it does not hold what the file held when it was finished with {recorded.size} bytes"
     if recorded is None and path.exists() and contents.size < path.stat().st_size:
         return f"it has {contents.size} bytes, less than the {path.stat().st_size} that are stored"
@@ -48,7 +50,11 @@ def objection(timeline: Timeline, name: str, copy: Path, *, finished: bool) -> s
 
 
 def _misfit(timeline: Timeline, name: str, contents: Contents) -> str:
-    """What of its GTIDs does not fit the files before and behind it."""
+    """What of its GTIDs does not fit the files before and behind it.
+
+    A sound copy need not fit where gtid_purged was set at the source meanwhile, and nothing tells it from one that
+    lacks transactions: it is for people to compare.
+    """
     claim = contents.head.previous
     before, behind = (timeline.path / f"{binlog_base(name)}.{binlog_number(name) + step:06d}" for step in (-1, 1))
     expected = _amounts_to(before)

@@ -32,6 +32,7 @@ from binlogd.store.index import Summary, fingerprint, index_path, list_path, rea
 from binlogd.store.layout import DataFolder, Timeline, binlog_base, binlog_number, is_binlog_name
 from binlogd.store.publication import Publication
 from binlogd.store.reader import FIRST_EVENT, Head, read_head, walk_blocks
+from binlogd.store.rescue import kept
 from binlogd.store.seek import begins_event, holds
 from binlogd.store.source_facts import FILE as SOURCE_FILE
 from binlogd.store.source_facts import is_sound
@@ -46,10 +47,11 @@ REBUILD = "the receiver makes it again when it starts, and so does binlogd verif
 
 
 class Level(enum.StrEnum):
-    """How bad it is. A warning is something that happens without damage, too."""
+    """How bad it is. A warning is something that happens without damage, too; a note is nothing wrong."""
 
     ERROR = "error"
     WARNING = "warning"
+    NOTE = "note"
 
 
 class Kind(enum.StrEnum):
@@ -63,6 +65,7 @@ class Kind(enum.StrEnum):
     GTIDS = "gtids"  # what it says is before it, or what it adds, does not fit the others
     INDEX = "index"  # the .idx beside it
     LIST = "list"  # the .index of the folder
+    CUT = "cut"  # what recovery cut off, kept beside its file
     SETTINGS = "settings"  # the folder's source.json
 
 
@@ -197,6 +200,11 @@ class Verification:
         settings = timeline.path / SOURCE_FILE
         if SOURCE_FILE in entries and not is_sound(timeline.path):
             yield _finding(Kind.SETTINGS, settings, "it cannot be read", "the receiver makes it again when it connects")
+        for copy in kept(timeline):
+            what = f"{copy.size} bytes that recovery cut off {copy.binlog.name} at {copy.begin}, behind a bad event"
+            rest = "which holds all of them again" if copy.spare else "which does not hold all of them"
+            hint = _SPARE if copy.spare else _ONLY_COPY
+            yield _finding(Kind.CUT, copy.path, f"{what}; {rest}", hint, Level.NOTE)
 
     def _look_at_list(self, timeline: Timeline, names: list[str], base: str) -> Generator[Finding, None, list[str]]:
         """The .index: told of what it lacks; the names that it has are returned."""
@@ -462,6 +470,8 @@ class _File:
             yield _finding(Kind.INDEX, path, "its marks are not those of the file, or a bit of one is wrong", REBUILD)
 
 
+_SPARE = "the receiver removes it when it starts"
+_ONLY_COPY = "it may be the only copy of a transaction: compare it with the source's file before you remove it"
 _TWICE = "no server writes a GTID twice: keep the store as it is and compare it with the source's files"
 _CRASHED = "compare its size with the source's file: if the source did not crash then, the end is missing"
 _LACKING = "the source lost them, or was restored from an older state: compare it with the store before you go on"

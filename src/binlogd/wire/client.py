@@ -7,11 +7,13 @@
 The caller moves bytes: ``receive`` what came, send what ``data_to_send`` gives. In WANT_TLS it flushes, makes
 the TLS handshake on the same connection, calls ``tls_established``, and goes on with the decrypted bytes.
 
-Three rules guard the password. It goes out in clear only over TLS or a local socket. Without them a full
-caching_sha2 login sends it under the server's RSA key; a key asked for on the same connection protects
-against listeners, not against somebody who can alter it, which is what TLS or a ``public_key`` given
-beforehand is for. And nothing that came in clear after our SSLRequest is ever taken for what the TLS peer
-said.
+Four rules guard the password. A full login (sha256, caching_sha2) sends it as it is over TLS or a local socket.
+Without them it goes under the server's RSA key; a key asked for on the same connection protects against
+listeners, not against somebody who can alter it, which is what TLS with a verified certificate, or a
+``public_key`` given beforehand, is for. mysql_clear_password, which any account can be told to use by whoever
+answers, gets it only from a server that has proved who it is; MySQL's own clients want to be told so by
+``--enable-cleartext-plugin``. And nothing that came in clear after our SSLRequest is ever taken for what the TLS
+peer said.
 
 With ``compression``, once it is READY everything that comes and goes is to pass through a ``CompressedStream``; the
 login itself never does. A server that lacks the algorithm shows in ``compression`` as soon as it has greeted, when
@@ -118,6 +120,7 @@ class ClientConnection:
         self._attributes = dict(attributes or {})
         self._database = database
         self._private = secure_transport
+        self._verified = secure_transport  # nobody can have put himself between
         self._public_key = public_key
         self._wanted_compression = compression
         self._reader = PacketReader(max_payload=MAX_LOGIN_PACKET)
@@ -186,10 +189,11 @@ class ClientConnection:
             self._state = ClientState.CLOSED
             raise
 
-    def tls_established(self) -> None:
-        """TLS is up: continue with the login inside it."""
+    def tls_established(self, *, verified: bool = False) -> None:
+        """TLS is up: continue with the login inside it. ``verified``: the server's certificate proves who it is."""
         self._require(ClientState.WANT_TLS)
         self._tls_active = self._private = True
+        self._verified = verified
         self._send_login()
 
     def query(self, sql: str) -> None:
@@ -392,10 +396,12 @@ class ClientConnection:
                 f"the account uses the authentication method {request.plugin[:64]!r}, which is not supported",
                 hint="there: ALTER USER … IDENTIFIED WITH caching_sha2_password (or mysql_native_password)",
             ) from None
-        if plugin is Plugin.CLEAR and not self._private:
+        if plugin is Plugin.CLEAR and not self._verified:
+            how = "over TLS without a proof of who it is" if self._private else "without TLS"
             raise ProtocolError(
-                "the server asks for the password in clear without TLS; it was not sent",
-                hint="use TLS to this server",
+                f"the server asks for the password in clear (mysql_clear_password) {how}; it was not sent",
+                hint='set source.tls = "verify-identity" or "verify-ca", with source.tls_ca; if the account is to use'
+                " another method, find out what stands between here and the server",
             )
         self._plugin = plugin
         self._asked_for_key = False
