@@ -10,6 +10,7 @@ import asyncio
 import socket
 import ssl
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -175,6 +176,7 @@ class Service:
             port=self._port,
             gtid_executed=lambda: str(publication.executed),
             gtid_purged=lambda: str(publication.purged),
+            binlogd_timelines=lambda: ",".join(timeline.path.name for timeline in self.catalog.timelines()),
             binlog_checksum=self.catalog.checksum,
             log_bin_basename=basename,
             log_bin_index=f"{basename}.index" if basename else "",
@@ -188,8 +190,14 @@ class Service:
     # --- sql.backend.Backend ---
 
     def binary_logs(self) -> Iterable[BinaryLog]:
-        """SHOW BINARY LOGS."""
-        return [BinaryLog(log.name, log.size) for log in self.catalog.logs]
+        """SHOW BINARY LOGS: a name that several timelines have is qualified, but for the newest one's (plan.py)."""
+        logs = self.catalog.logs
+        times = Counter(log.name for log in logs)
+        newest = logs[-1].timeline if logs else 0
+        return [
+            BinaryLog(log.name if times[log.name] == 1 or log.timeline == newest else log.qualified, log.size)
+            for log in logs
+        ]
 
     def binary_log_status(self) -> BinaryLogStatus | None:
         """SHOW BINARY LOG STATUS."""

@@ -20,6 +20,7 @@ NOTHING = Announcement(
     slave_until_gtid=None,
     slave_gtid_strict_mode=False,
     slave_gtid_ignore_duplicates=False,
+    timeline=None,
 )
 
 
