@@ -57,7 +57,7 @@ from binlogd.store.seek import begins_event, leap, read_gtid
 SEND_TIMEOUT = 60.0  # seconds a client may take to take a block, as MySQL's net_write_timeout
 V1_HEARTBEAT_LIMIT = 2**32  # its position stands in the header's four bytes
 TRY_AGAIN = 1105  # ER_UNKNOWN_ERROR: a replica connects again, where ERR 1236 would stop it for good
-NO_FILE = "end"  # behind a timeline's number: no binary log is called so
+NO_FILE = "end-of-"  # before a timeline's number: no binary log is called so
 LONGEST_PREVIOUS = 8 * 1024 * 1024  # bytes of PREVIOUS_GTIDS sent in one piece, half a packet: 500,000 intervals
 
 log = get_logger(__name__)
@@ -197,7 +197,7 @@ class Dump:
         last, following = catalog.logs[index], catalog.logs[index + 1]
         if request.pinned is not None or not request.auto_position:
             if not request.blocking:
-                nowhere = f"{last.timeline:04}/{NO_FILE}"
+                nowhere = f"{NO_FILE}{last.timeline:04}"
                 rotate = fake_rotate(nowhere, FIRST_POSITION, server_id=self._server_id, algorithm=self._algorithm)
                 await self._send(outlet.packet(rotate))
             raise end_of_timeline(last, following, catalog.sources(), request.pinned)
