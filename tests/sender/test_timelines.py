@@ -50,9 +50,8 @@ class Follower:
         if is_heartbeat(event):
             name = self.names[-1].encode()
             field = event.index(b"\1" + bytes([len(name)]) + name + b"\2", 19) + len(name) + 3
-            position = int.from_bytes(
-                event[field + 2 : field + 4] if event[field] == 3 else event[field + 1 : field + 2], "little"
-            )
+            size = event[field]  # of a length-encoded integer
+            position = event[field + 1] if size == 1 else int.from_bytes(event[field + 2 : field + 4], "little")
             assert position >= self._position
             self._position = position
             return
@@ -161,8 +160,8 @@ def test_it_leaps_over_what_the_old_source_had(tmp_path: Path) -> None:
     asked = request(has=f"{UUID_A}:1-2")
     right = bytes_and_words(catalog, asked)
     with (newest(folder).path / FIRST).open("r+b") as file:  # nobody reads what is leapt over
-        file.seek(new.starts[0] + 60)
-        file.write(bytes(new.starts[1] - new.starts[0] - 60))
+        file.seek(new.ends[0] - 100)
+        file.write(bytes(100))
     assert bytes_and_words(catalog, asked) == right
 
 
@@ -271,7 +270,7 @@ def test_a_file_that_the_old_source_went_on_with(tmp_path: Path, algorithm: Chec
     assert not catalog.announces(0, THIRD)
     assert not catalog.announces(0, "n.000002")
     broken = bytearray(old.data)
-    broken[-6] ^= 1
+    broken[-algorithm.length - len(SECOND) - 1] ^= 1  # in the position that it names
     again = Catalog(make_store(tmp_path / "broken", {FIRST: broken}, {SECOND: new.data}))
     again.read()
     assert again.announces(0, SECOND) is (algorithm is OFF), "without checksums only structure can be seen"
