@@ -290,7 +290,7 @@ def comparable(text: str) -> list[str]:
 def test_mysqlbinlog_raw_gets_the_files_whose_names_are_unique(
     failover: Failover, mysql: Distribution, tmp_path: Path
 ) -> None:
-    """From 9.7 on it takes no name with a slash from a server when it writes files."""
+    """When it writes files, mysqlbinlog 9.7 takes no name with a slash from a server."""
     names = [name for name in failover.files[1] if name not in failover.files[2]]
     names += [name for name in failover.files[2] if name not in failover.files[1]]
     options = ("--read-from-remote-server", "--raw", f"--result-file={tmp_path}/")
