@@ -16,9 +16,9 @@ What a timeline holds at its end is: PREVIOUS_GTIDS of its last file, and what t
 **By position**, it names a file and an offset. A plain name is that of the one timeline that has it; a name that
 several have, or that a timeline was to go on with when its source was lost, is refused: nobody may get another source's
 events for those he asked for. ``0002/mysql-bin.000003`` is the file of timeline 2, and a dump that was asked for so
-names all its files so, for the client asks again for what it was told. (The ROTATE at a file's end is passed on as it is
-and has the plain name; a client that asks for that is refused, or it is right. And ``mysqlbinlog --raw`` of 9.7 takes no
-name with a slash from a server; without --raw it does.) Where a timeline ends such a dump ends with ERR 1236.
+names all its files so, for the client asks again for what it was told. (The ROTATE at a file's end is passed on as it
+is and has the plain name; a client that asks for that is refused, or it is right. And ``mysqlbinlog --raw`` of 9.7
+takes no name with a slash from a server; without --raw it does.) Where a timeline ends such a dump ends with ERR 1236.
 
 **Pinned**, to a timeline by ``SET @binlogd_timeline = '0002'``, a client gets that timeline only, under plain names,
 and learns of its end by ERR 1236, "End of timeline 0002": so another binlogd copies them one by one.
