@@ -67,6 +67,7 @@ def test_a_promoted_replica_is_followed_and_replicas_never_notice(cluster: Clust
     first, second = pair(cluster)
     site = binlogd(first, **hosts(first, second))
     wait_for_semi_sync(first)
+    uuids = [first.server_uuid, second.server_uuid]
     attached = cluster.replica(site.address, "attached")
     with Load(first, threads=4) as load:
         load.wait_for(COMMITS)
@@ -88,6 +89,6 @@ def test_a_promoted_replica_is_followed_and_replicas_never_notice(cluster: Clust
     attached.wait_for_gtid(second.gtid_executed)
     assert load.missing_at(attached) == more.missing_at(attached) == []
     assert checksum_all(attached) == checksum_all(second)
-    assert [uuid for uuid, _ in timelines(site)] == [first.server_uuid, second.server_uuid]
+    assert [uuid for uuid, _ in timelines(site)] == uuids
     site.wait_for(second)
     assert site.status()["alarms"] == []

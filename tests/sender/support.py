@@ -40,6 +40,7 @@ def request(
     heartbeat: float = 0,
     heartbeat_v2: bool = True,
     checksum: str | None = "CRC32",
+    pinned: int | None = None,
 ) -> DumpRequest:
     """What a client asks for; without ``file`` and with ``has`` it is by GTID."""
     held = GtidSet.parse(has) if isinstance(has, str) else has
@@ -52,6 +53,7 @@ def request(
         heartbeat=heartbeat,
         heartbeat_v2=heartbeat_v2,
         checksum=checksum,
+        pinned=pinned,
     )
 
 

@@ -161,12 +161,12 @@ def test_a_file_that_has_only_begun_is_not_where_a_dump_begins(tmp_path: Path) -
     catalog = Catalog(folder)
     catalog.read()
     assert catalog.claims(1) is None
-    assert start_by_gtid(catalog.logs, catalog.claims, GtidSet(), GtidSet()) == 0
+    assert start_by_gtid(catalog.logs, catalog.claims, catalog.ended, GtidSet(), GtidSet()) == 0
     (newest(folder).path / SECOND).write_bytes(last.data)
     catalog.update(publication_of(read_store(folder)))
     assert catalog.claims(1) == GtidSet.parse(f"{UUID_A}:1-2")
-    assert start_by_gtid(catalog.logs, catalog.claims, GtidSet(), GtidSet()) == 0
-    assert start_by_gtid(catalog.logs, catalog.claims, GtidSet.parse(f"{UUID_A}:1-2"), GtidSet()) == 1
+    assert start_by_gtid(catalog.logs, catalog.claims, catalog.ended, GtidSet(), GtidSet()) == 0
+    assert start_by_gtid(catalog.logs, catalog.claims, catalog.ended, GtidSet.parse(f"{UUID_A}:1-2"), GtidSet()) == 1
 
 
 def test_a_receiver_that_knows_less_than_was_read_moves_nothing_back(tmp_path: Path) -> None:

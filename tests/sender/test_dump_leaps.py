@@ -17,6 +17,7 @@ import pytest
 from binlogd.binlog.gtid import GtidSet
 from binlogd.binlog.header import ChecksumAlgorithm
 from binlogd.binlog.walk import MARK_SPACING, Walk
+from binlogd.errors import Refusal
 from binlogd.sender import dump as dump_module
 from binlogd.sender.catalog import Catalog
 from binlogd.sender.dump import DumpRequest
@@ -63,10 +64,10 @@ def mark(folder: DataFolder, spacing: int) -> None:
             write_index(Quick(), path.parent, summary, encode_marks(walk.marks))
 
 
-def heard(catalog: Catalog, asked: DumpRequest) -> bytes:
-    """Every byte that a client gets who does not want to wait."""
+def heard(catalog: Catalog, asked: DumpRequest) -> tuple[bytes, str]:
+    """Every byte that a client gets who does not want to wait, and with which words the dump is ended, if any."""
 
-    async def body() -> bytes:
+    async def body() -> tuple[bytes, str]:
         with Pair() as pair:
             sent = bytearray()
 
@@ -76,9 +77,13 @@ def heard(catalog: Catalog, asked: DumpRequest) -> bytes:
 
             pair.channel.put = take  # type: ignore[method-assign]
             dump = make_dump(catalog, asked, pair)
-            await dump.run()
+            why = ""
+            try:
+                await dump.run()
+            except Refusal as refusal:
+                why = refusal.message
             assert len(sent) == dump.sent_bytes > 0
-            return bytes(sent)
+            return bytes(sent), why
 
     return asyncio.run(body())
 
@@ -150,8 +155,10 @@ def test_every_byte_is_as_by_reading(tmp_path: Path, leaps: list[int | None], se
     mark(folder, chance.choice([0, 300, 600]))
     with_marks, without = catalogs(folder)
     for has in sets(chance, [log for line in logs for log in line]):
-        for asked in (request(has=has), request(FIRST, has=has)):
-            assert heard(with_marks, asked) == heard(without, asked)
+        for asked in (request(has=has), *(request(f"{number + 1:04}:{FIRST}", has=has) for number in range(len(logs)))):
+            found = heard(with_marks, asked)
+            assert found == heard(without, asked)
+            assert ("binlogd follows" in found[1]) is (len(logs) > 1 and asked.file.startswith("0001"))
     if seed % 2 == 0:
         assert any(leaps)
 

@@ -18,8 +18,14 @@ def log(number: int, *, size: int = 1000, timeline: int = 1) -> StoredLog:
     return StoredLog(timeline, f"b.{number:06}", size)
 
 
-def by_gtid(has: str, *timelines: Sequence[str | None], purged: str = "", asked: list[int] | None = None) -> int:
-    """Where a dump begins, of timelines whose files claim these PREVIOUS_GTIDS."""
+def by_gtid(
+    has: str,
+    *timelines: Sequence[str | None],
+    purged: str = "",
+    asked: list[int] | None = None,
+    pinned: int | None = None,
+) -> int:
+    """Where a dump begins, of timelines whose files claim these PREVIOUS_GTIDS, and whose last file added nothing."""
     logs = [log(i, timeline=n) for n, claims in enumerate(timelines, 1) for i in range(1, len(claims) + 1)]
     every = [None if claim is None else GtidSet.parse(claim) for claims in timelines for claim in claims]
 
@@ -28,7 +34,26 @@ def by_gtid(has: str, *timelines: Sequence[str | None], purged: str = "", asked:
             asked.append(index)
         return every[index]
 
-    return start_by_gtid(logs, claims, GtidSet.parse(has), GtidSet.parse(purged))
+    def ended(index: int) -> GtidSet:
+        assert index + 1 == len(logs) or logs[index + 1].timeline != logs[index].timeline
+        return every[index] or GtidSet()
+
+    return start_by_gtid(logs, claims, ended, GtidSet.parse(has), GtidSet.parse(purged), pinned=pinned)
+
+
+SOURCES = {1: UUID_A, 2: UUID_B, 3: UUID_B}
+
+
+def by_position(
+    logs: Sequence[StoredLog], name: str, position: int, *, pinned: int | None = None, announced: str = ""
+) -> int:
+    """Where a dump begins; the first timeline's last file ends with a ROTATE to ``announced``."""
+
+    def announces(index: int, next_name: str) -> bool:
+        assert logs[index].timeline != logs[index + 1].timeline
+        return logs[index].timeline == 1 and next_name == announced
+
+    return start_by_position(logs, name, position, sources=SOURCES, announces=announces, pinned=pinned)
 
 
 LOGS = [log(1, size=500), log(2, size=2**33), log(3, size=300)]
@@ -50,20 +75,20 @@ CLAIMS = ["", f"{UUID_A}:1-5", f"{UUID_A}:1-9"]
     ],
 )
 def test_by_position(name: str, position: int, index: int) -> None:
-    assert start_by_position(LOGS, name, position) == index
+    assert by_position(LOGS, name, position) == index
 
 
 @pytest.mark.parametrize("position", [0, 1, 3, -1])
 def test_before_the_first_position(position: int) -> None:
     with pytest.raises(Refusal, match="from position < 4") as caught:
-        start_by_position(LOGS, "b.000001", position)
+        by_position(LOGS, "b.000001", position)
     assert (caught.value.code, caught.value.sqlstate) == (1236, "HY000")
 
 
 @pytest.mark.parametrize(("name", "position"), [("b.000001", 501), ("b.000003", 301), ("", 501), ("b.000002", 2**34)])
 def test_behind_the_end(name: str, position: int) -> None:
     with pytest.raises(Refusal, match="from position > file size"):
-        start_by_position(LOGS, name, position)
+        by_position(LOGS, name, position)
 
 
 @pytest.mark.parametrize(
@@ -71,15 +96,73 @@ def test_behind_the_end(name: str, position: int) -> None:
 )
 def test_a_file_that_is_not_there(logs: Sequence[StoredLog], name: str) -> None:
     with pytest.raises(Refusal, match="Could not find first log file name in binary log index file"):
-        start_by_position(logs, name, 4)
+        by_position(logs, name, 4)
 
 
-def test_of_two_timelines_the_newest_has_the_name() -> None:
-    logs = [log(1), log(2), log(1, timeline=2, size=77), log(2, timeline=2)]
-    assert start_by_position(logs, "b.000001", 77) == 2
-    with pytest.raises(Refusal, match="file size"):
-        start_by_position(logs, "b.000001", 78)
-    assert start_by_position(logs, "", 4) == 0
+TWO = [log(1), log(2), log(3), log(2, timeline=2, size=77), log(3, timeline=2), log(4, timeline=2)]
+
+
+@pytest.mark.parametrize(
+    ("name", "pinned", "index"),
+    [
+        ("b.000001", None, 0),
+        ("b.000004", None, 5),
+        ("", None, 0),
+        ("0001:b.000002", None, 1),
+        ("0002:b.000002", None, 3),
+        ("0002:b.000002", 2, 3),
+        ("b.000002", 1, 1),
+        ("b.000002", 2, 3),
+        ("", 2, 3),
+    ],
+)
+def test_a_name_means_one_file(name: str, pinned: int | None, index: int) -> None:
+    assert by_position(TWO, name, 77, pinned=pinned) == index
+
+
+@pytest.mark.parametrize(
+    ("name", "pinned", "text"),
+    [
+        ("b.000005", None, "Could not find first log file name"),
+        ("b.000001", 2, "Could not find first log file name"),
+        ("0002:b.000001", None, "Could not find first log file name"),
+        ("2/b.000002", None, "Could not find first log file name"),
+        ("00002:b.000002", None, "Could not find first log file name"),
+        ("0002:", None, "Could not find first log file name"),
+        ("0004:b.000002", None, "There is no timeline 0004 here"),
+        ("b.000002", 4, "There is no timeline 0004 here"),
+        ("", 4, "There is no timeline 0004 here"),
+        ("0001:b.000002", 2, "'0001:b.000002' is not of timeline 0002"),
+        ("b.000002", None, f"'0001:b.000002' of {UUID_A}, '0002:b.000002' of {UUID_B}. Name the one that is meant"),
+        ("b.000003", None, f"'0001:b.000003' of {UUID_A}, '0002:b.000003' of {UUID_B}. Name the one that is meant"),
+    ],
+)
+def test_a_name_that_means_none_or_several_is_refused(name: str, pinned: int | None, text: str) -> None:
+    with pytest.raises(Refusal) as caught:
+        by_position(TWO, name, 4, pinned=pinned)
+    assert caught.value.code == 1236
+    assert text in caught.value.message
+    assert len(caught.value.message) < 500
+
+
+def test_a_file_that_a_lost_source_went_on_with_is_not_the_one_of_another_source() -> None:
+    """The client was told its name by the last ROTATE of a timeline."""
+    text = f"The history of source {UUID_A} ends at 'b.000003' 1000: binlogd follows {UUID_B} since"
+    for name, announced in (("b.000004", "b.000004"), ("b.000005", "b.000005")):  # the other source has one, or not
+        with pytest.raises(Refusal, match=text):
+            by_position(TWO, name, 4, announced=announced)
+    assert by_position(TWO, "0002:b.000004", 4, announced="b.000004") == 5
+    assert by_position(TWO, "b.000004", 4, announced="b.000004", pinned=2) == 5
+    with pytest.raises(Refusal, match=f"^End of timeline 0001: the history of source {UUID_A} ends at 'b.000003' 1000"):
+        by_position(TWO, "b.000004", 4, announced="b.000004", pinned=1)
+
+
+def test_of_many_timelines_with_one_name_few_are_told() -> None:
+    logs = [log(1, timeline=number) for number in range(1, 30)]
+    with pytest.raises(Refusal) as caught:
+        start_by_position(logs, "b.000001", 4, sources=dict.fromkeys(range(30), UUID_A), announces=lambda *_: False)
+    assert "and 26 more" in caught.value.message
+    assert len(caught.value.message) < 500
 
 
 # --- by GTID ---
@@ -136,15 +219,17 @@ def test_a_file_whose_previous_gtids_are_not_known_yet_is_not_begun_with() -> No
     assert by_gtid("", claims) == 0
     assert by_gtid(f"{UUID_A}:1-99", claims) == 1
     assert by_gtid(f"{UUID_A}:1", [None, None]) == 0
+    assert by_gtid(f"{UUID_A}:1", [None], [None]) == 0
 
 
-def test_the_newest_timeline_that_builds_on_what_the_replica_has() -> None:
+def test_the_oldest_timeline_that_holds_what_the_replica_lacks() -> None:
     """The timelines of a failover overlap: its first file builds on less than the last of the old source."""
     old, new = CLAIMS, [f"{UUID_A}:1-7", f"{UUID_A}:1-9,{UUID_B}:1-3"]
     for has, index in (
         ("", 0),
         (f"{UUID_A}:1-6", 1),
-        (f"{UUID_A}:1-7", 3),
+        (f"{UUID_A}:1-7", 1),
+        (f"{UUID_A}:1-8,{UUID_B}:1-3", 1),
         (f"{UUID_A}:1-9", 3),
         (f"{UUID_A}:1-9,{UUID_B}:1-3", 4),
         (f"{UUID_B}:1-3", 0),
@@ -152,6 +237,7 @@ def test_the_newest_timeline_that_builds_on_what_the_replica_has() -> None:
         assert by_gtid(has, old, new) == index
         assert by_gtid(has, old, new, [None]) == index
         assert by_gtid(has, [None], old, new) == (index + 1)
+    assert by_gtid(f"{UUID_A}:1-9", old, [None]) == 2  # the new source's first file has only begun
 
 
 def test_few_files_are_asked_of_ten_thousand() -> None:
@@ -160,6 +246,21 @@ def test_few_files_are_asked_of_ten_thousand() -> None:
         asked: list[int] = []
         assert by_gtid(f"{UUID_A}:1-{gno}", claims, asked=asked) == gno - 1
         assert len(asked) <= 14
+        asked.clear()
+        assert by_gtid(f"{UUID_A}:1-{gno}", claims, [f"{UUID_A}:1-10000"], asked=asked) == gno - 1 + (gno == 10_000)
+        assert len(asked) <= 14
+
+
+def test_a_pinned_client_gets_its_timeline_only() -> None:
+    old, new = CLAIMS, [f"{UUID_A}:1-7", f"{UUID_A}:1-9,{UUID_B}:1-3"]
+    assert by_gtid(f"{UUID_A}:1-9", old, new, pinned=1) == 2
+    assert by_gtid(f"{UUID_A}:1-7", old, new, pinned=2) == 3
+    assert by_gtid(f"{UUID_A}:1-99,{UUID_B}:1-3", old, new, purged=f"{UUID_B}:9", pinned=2) == 4
+    assert by_gtid("", [None], new, pinned=1) == 0
+    with pytest.raises(Refusal, match=f"missing transactions are '{UUID_A}:7'"):
+        by_gtid(f"{UUID_A}:1-6", old, new, pinned=2)
+    with pytest.raises(Refusal, match="There is no timeline 0003 here"):
+        by_gtid("", old, new, pinned=3)
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 3)), min_size=1, max_size=12), st.integers(0, 25))

@@ -131,6 +131,25 @@ def test_kill(service: Service) -> None:
 # ---------------------------------------------------------------------------------------------- what it says of itself
 
 
+def test_names_of_files_and_timelines(service: Service, tmp_path: Path) -> None:
+    assert service.facts().binlogd_timelines() == service.catalog.timelines()[0].path.name
+    old = service.catalog.timelines()[0].source_uuid
+    for number, name in ((2, NEWEST), (3, NEWEST), (3, "mysql-bin.000003")):
+        folder = tmp_path / "binlogs" / f"{number:04}-{UUID_B}"
+        folder.mkdir(exist_ok=True)
+        (folder / name).write_bytes(logs()["mysql-bin.000001"])
+    (tmp_path / "binlogs" / f"0004-{UUID_A}").mkdir()
+    service.catalog.read()
+    assert [log.name for log in service.binary_logs()] == [
+        "mysql-bin.000001",
+        f"0001:{NEWEST}",
+        f"0002:{NEWEST}",
+        f"0003:{NEWEST}",
+        "mysql-bin.000003",
+    ]
+    assert service.facts().binlogd_timelines() == f"0001-{old},0002-{UUID_B},0003-{UUID_B}", "those that have files"
+
+
 def test_what_is_stored(service: Service) -> None:
     first, newest = service.binary_logs()
     assert first == BinaryLog("mysql-bin.000001", len(logs()["mysql-bin.000001"]))

@@ -390,7 +390,7 @@ class LateSync:
         try:
             self.end()
         except OSError:
-            file.abandon_sync()
+            pass
 
     close = abandon
 

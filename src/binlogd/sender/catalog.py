@@ -2,8 +2,9 @@
 
 Of each file it knows its name and its size, no more, so that ten thousand of them take little time and memory.
 PREVIOUS_GTIDS are read from the files that a seek asks about. A publication that names a newer file means that those
-before it are finished: they are the next ones by number, and only when they are not is the folder listed. A publication
-of the same file only moves its end.
+before it are finished: they are the next ones by number, and only when they are not, as at the beginning of a new
+timeline, is the folder listed. A publication of the same file only moves its end. What a timeline that has ended holds
+never changes, and is remembered.
 
 Without a receiver everything is read once, a line of .idx for each finished file. That goes only while nobody writes:
 beside a receiver that cannot be asked, what the newest file holds may not be durable, or may be cut off again.
@@ -24,13 +25,23 @@ from binlogd.binlog.header import ChecksumAlgorithm
 from binlogd.binlog.walk import Mark
 from binlogd.errors import EventError, StoreDamaged
 from binlogd.sender.damage import Damage
-from binlogd.sender.plan import StoredLog
+from binlogd.sender.plan import StoredLog, spans
 from binlogd.store.disk import Disk, explained
 from binlogd.store.index import fingerprint, read_marks, read_recorded
 from binlogd.store.layout import DataFolder, Timeline, binlog_base, binlog_number
 from binlogd.store.lock import Taking, look
 from binlogd.store.publication import NOTHING, Publication
-from binlogd.store.reader import Head, Holdings, read_further, read_head, read_previous, read_store
+from binlogd.store.reader import (
+    Head,
+    Holdings,
+    read_contents,
+    read_finished,
+    read_further,
+    read_head,
+    read_previous,
+    read_store,
+)
+from binlogd.store.seek import ends_with_rotate
 from binlogd.store.settled import settle
 from binlogd.store.source_facts import SourceSettings, load
 
@@ -66,7 +77,7 @@ def _read(folder: DataFolder) -> _Found:
 
 
 class Catalog:
-    """The files in order, and the newest publication. Belongs to one event loop, but for ``claims`` and ``marks``."""
+    """The files in order, and the newest publication. Belongs to one event loop, but for what says that it does not."""
 
     def __init__(self, folder: DataFolder) -> None:
         self._folder = folder
@@ -74,6 +85,7 @@ class Catalog:
         self._before: list[int] = []  # bytes in the files before each
         self._walked: tuple[Path, tuple[Mark, ...]] = Path(), ()  # the file that was walked here, and its marks
         self._read_claim = lru_cache(CLAIMS)(_read_claim)
+        self._held: dict[Path, GtidSet] = {}  # by each timeline that has ended, by its last file
         self.damage = Damage()
         self.logs: list[StoredLog] = []
         self.publication = NOTHING
@@ -94,6 +106,52 @@ class Catalog:
         if index < len(self.logs) - 1:
             return self._read_claim(self.path(index))
         return read_previous(self.path(index), self.logs[index].size)
+
+    def ended(self, index: int) -> GtidSet:
+        """What a timeline holds at its end, of which the file with that index is the last. From any thread.
+
+        Of the newest file all is read; of another one its .idx.
+        """
+        path, finished = self.path(index), index < len(self.logs) - 1
+        held = self._held.get(path)
+        if held is None:
+            held = self._sum_up(index)
+            if finished:  # before it was read, and not only now
+                self._held[path] = held
+        return held
+
+    def _sum_up(self, index: int) -> GtidSet:
+        """A file's PREVIOUS_GTIDS and what it added; of one without, what those before it hold, too."""
+        timeline, held = self.logs[index].timeline, GtidSet()
+        while index >= 0 and self.logs[index].timeline == timeline:
+            held |= self._added(index)
+            claim = self.claims(index)
+            if claim is not None:
+                return held | claim
+            index -= 1
+        return held
+
+    def _added(self, index: int) -> GtidSet:
+        log = self.logs[index]
+        if index < len(self.logs) - 1:
+            return read_finished(self._timelines[log.timeline], log.name)[0].summary.added
+        try:
+            contents = read_contents(self.path(index), log.size)
+        except EventError as bad:
+            raise StoreDamaged(f"{self.path(index)}: {bad.message}") from bad
+        return contents.added if contents is not None else GtidSet()
+
+    def announces(self, index: int, name: str) -> bool:
+        """Whether the file with that index ends with a ROTATE to the one of that name. From any thread."""
+        return ends_with_rotate(self.path(index), self.logs[index].size, name)
+
+    def timelines(self) -> list[Timeline]:
+        """Those that have files, oldest first."""
+        return [self._timelines[self.logs[begin].timeline] for begin, _ in spans(self.logs)]
+
+    def sources(self) -> dict[int, str]:
+        """The server_uuid of each timeline's source, by the timeline's number."""
+        return {timeline.number: timeline.source_uuid for timeline in self.timelines()}
 
     def marks(self, index: int) -> Iterator[Mark]:
         """The marks of the file with that index, read while they are asked for. From any thread."""

@@ -45,6 +45,7 @@ SHORTEST_HEARTBEAT = 0.001  # seconds, MySQL's own least SOURCE_HEARTBEAT_PERIOD
 NON_BLOCK = 1  # BINLOG_DUMP_NON_BLOCK: end at the end instead of waiting
 HEARTBEAT_V2 = 2  # USE_HEARTBEAT_EVENT_V2 of MySQL 8.0.26; MariaDB uses the bit for something else
 ER_UNKNOWN_COM = 1047
+LONGEST_TIMELINE = 9  # digits of a timeline's number
 
 _INTEGERS = (ColumnKind.INT, ColumnKind.INT_UNSIGNED, ColumnKind.BIGINT, ColumnKind.BIGINT_UNSIGNED)
 
@@ -303,7 +304,21 @@ class Conversation:
             heartbeat=max(said.heartbeat_period / 1e9, SHORTEST_HEARTBEAT) if said.heartbeat_period else 0.0,
             heartbeat_v2=bool(command.flags & HEARTBEAT_V2) and not said.mariadb_capability,
             checksum=said.binlog_checksum,
+            pinned=_timeline(said.timeline),
         )
+
+
+def _timeline(said: str | None) -> int | None:
+    """The number in @binlogd_timeline."""
+    if said is None:
+        return None
+    if not (said.isascii() and said.isdigit() and len(said) <= LONGEST_TIMELINE):
+        raise Refusal(
+            1236,
+            "HY000",
+            f"@binlogd_timeline is '{said[:40]}', and should be a number as in SELECT @@global.binlogd_timelines",
+        )
+    return int(said)
 
 
 def _column(spec: ColumnSpec) -> Column:

@@ -5,6 +5,12 @@ its events; by GTID, without the transactions the replica has, and a heartbeat t
 the next event and at the end of the newest file. At the live tail the dump is served together with all others that are
 there (live.py); a heartbeat goes out whenever nothing else did for the replica's period.
 
+From the end of a timeline a dump by GTID goes on into the next (plan.py), in history and at the live tail alike. For
+the replica it is as if it had connected to the new source with all that the old one had: the fake ROTATE still has the
+old file's checksum algorithm, FORMAT_DESCRIPTION is the new file's, and whether its ``created`` is cleared is decided
+anew. Every other dump ends there, with ERR 1236. A client that does not wait hears before it a fake ROTATE to a name
+that no file has: mysqlbinlog, which was asked for one file, takes it for the end of that, and asks for nothing more.
+
 A dump reads files below the published position only, and sends nothing that is damaged: where an event fails its
 checksum (framing.py), or a finished file has not the size it was finished with, it ends with ERR 1236, which names file
 and position, before that event goes out. Within an event too large for one block nothing can be said any more: there
@@ -22,6 +28,7 @@ import os
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from binlogd.binlog.events import (
@@ -41,7 +48,15 @@ from binlogd.sender.blocks import BLOCK, fetch
 from binlogd.sender.catalog import Catalog
 from binlogd.sender.channel import Channel
 from binlogd.sender.live import LiveTail
-from binlogd.sender.plan import FIRST_POSITION, refuse, start_by_gtid, start_by_position
+from binlogd.sender.plan import (
+    FIRST_POSITION,
+    QUALIFIER,
+    end_of_timeline,
+    go_on,
+    refuse,
+    start_by_gtid,
+    start_by_position,
+)
 from binlogd.store.disk import STORE_MISSING, explained
 from binlogd.store.index import read_recorded
 from binlogd.store.reader import DAMAGED_HINT, Head, read_head
@@ -50,6 +65,7 @@ from binlogd.store.seek import begins_event, leap, read_gtid
 SEND_TIMEOUT = 60.0  # seconds a client may take to take a block, as MySQL's net_write_timeout
 V1_HEARTBEAT_LIMIT = 2**32  # its position stands in the header's four bytes
 TRY_AGAIN = 1105  # ER_UNKNOWN_ERROR: a replica connects again, where ERR 1236 would stop it for good
+NO_FILE = "end-of-"  # before a timeline's number: no binary log is called so
 LONGEST_PREVIOUS = 8 * 1024 * 1024  # bytes of PREVIOUS_GTIDS sent in one piece, half a packet: 500,000 intervals
 
 log = get_logger(__name__)
@@ -59,7 +75,8 @@ log = get_logger(__name__)
 class DumpRequest:
     """What a client asked for. ``has`` is None by position; ``heartbeat`` is seconds, 0 for none.
 
-    ``checksum`` is what the client announced: None when it knows no checksums.
+    ``checksum`` is what the client announced: None when it knows no checksums. ``pinned`` is the number of the only
+    timeline that it wants, None for all.
     """
 
     file: str
@@ -70,6 +87,7 @@ class DumpRequest:
     heartbeat: float
     heartbeat_v2: bool
     checksum: str | None
+    pinned: int | None = None
 
 
 class Dump:
@@ -92,6 +110,7 @@ class Dump:
         self._request = request
         self._server_id = server_id
         has = request.has
+        self._left_out = has  # what the client has, and what the timelines before this one held
         self._outlet = Outlet(sequence=sequence, covering=has.covering if has else None)
         self._algorithm = (
             ChecksumAlgorithm.CRC32 if request.checksum == "CRC32" else ChecksumAlgorithm.OFF
@@ -101,7 +120,8 @@ class Dump:
         self._descriptor = -1
         self._sent_at = time.monotonic()
         self._turn_ends = 0.0
-        self._clears_created: bool | None = None  # decided by the first file, as mysqld does, for all of them
+        self._clears_created: bool | None = None  # decided by the first file, as mysqld does, for all of a timeline
+        self._qualified = QUALIFIER in request.file
         self._sending = False
         self._offered = 0  # bytes offered at the live tail of which the channel still has some
         self._failure: EventError | OSError | None = None  # met there
@@ -136,6 +156,8 @@ class Dump:
                 await self._rest_of_file()
                 if self._index == len(self._catalog.logs) - 1:
                     return
+                if self._catalog.logs[self._index].timeline != self._catalog.logs[self._index + 1].timeline:
+                    await self._leave_timeline()
                 self._index += 1
                 position = FIRST_POSITION
         except (EventError, StoreError) as bad:
@@ -165,14 +187,41 @@ class Dump:
         if request.auto_position:
             assert request.has is not None
             logs, purged = tuple(catalog.logs), catalog.publication.purged
-            return await asyncio.to_thread(start_by_gtid, logs, catalog.claims, request.has, purged), FIRST_POSITION
-        return start_by_position(catalog.logs, request.file, request.position), request.position
+            by_gtid = partial(start_by_gtid, logs, catalog.claims, catalog.ended, request.has, purged)
+            return await asyncio.to_thread(by_gtid, pinned=request.pinned), FIRST_POSITION
+        by_position = partial(
+            start_by_position,
+            tuple(catalog.logs),
+            request.file,
+            request.position,
+            sources=catalog.sources(),
+            announces=catalog.announces,
+            pinned=request.pinned,
+        )
+        return await asyncio.to_thread(by_position), request.position
+
+    async def _leave_timeline(self) -> None:
+        """Behind its last file: into the next one, or away."""
+        catalog, index, request, outlet = self._catalog, self._index, self._request, self._outlet
+        last, following = catalog.logs[index], catalog.logs[index + 1]
+        if request.pinned is not None or not request.auto_position:
+            if not request.blocking:
+                nowhere = f"{NO_FILE}{last.timeline:04}"
+                rotate = fake_rotate(nowhere, FIRST_POSITION, server_id=self._server_id, algorithm=self._algorithm)
+                await self._send(outlet.packet(rotate))
+            raise end_of_timeline(last, following, catalog.sources(), request.pinned)
+        assert self._left_out is not None
+        held = await asyncio.to_thread(catalog.ended, index)
+        claim = await asyncio.to_thread(catalog.claims, index + 1)
+        self._left_out = go_on(self._left_out, held, claim)
+        self._outlet = Outlet(sequence=outlet.sequence, covering=self._left_out.covering)
+        self._clears_created = None
 
     async def _begin_file(self, position: int) -> None:
         """Open the file and send what stands before its events."""
         stored = self._catalog.logs[self._index]
         self._close()
-        self._name = stored.name
+        self._name = stored.qualified if self._qualified else stored.name
         path = self._catalog.path(self._index)
         head, first = await asyncio.to_thread(_look_at, path, stored.size)
         with explained("read", path):
@@ -188,7 +237,7 @@ class Dump:
                 f" the last byte read from {place}."
             )
         described = head.format
-        has = self._request.has
+        has = self._left_out
         has_first = has is not None and first is not None and has.contains(first.sid, first.tag, first.gno)
         if has is None:
             if position > FIRST_POSITION:
@@ -198,7 +247,7 @@ class Dump:
         if self._clears_created:
             described = with_created_zero(head.format)
         outlet = self._outlet
-        rotate = fake_rotate(stored.name, position, server_id=self._server_id, algorithm=self._algorithm)
+        rotate = fake_rotate(self._name, position, server_id=self._server_id, algorithm=self._algorithm)
         await self._send(outlet.packet(rotate) + outlet.packet(described))
         self._algorithm = head.algorithm
         outlet.checksum = head.algorithm.length
@@ -209,7 +258,7 @@ class Dump:
 
     async def _leap(self, head: Head, size: int) -> None:
         """Go on behind what the client has of the file's beginning, which is not read: as if it had been left out."""
-        outlet, has = self._outlet, self._request.has
+        outlet, has = self._outlet, self._left_out
         length = head.events - outlet.position
         if has is None or length > LONGEST_PREVIOUS:
             return

@@ -1,14 +1,34 @@
-"""Where a dump to a replica begins: pure decisions over what the store holds (protocol.md §3).
+"""Where a dump to a replica begins, and where it may go on: pure decisions over what the store holds (protocol.md §3).
 
-By position, the client names a file and an offset. By GTID, it names what it has: the dump begins in the newest file
-whose PREVIOUS_GTIDS it has all of, and leaves out what it has; if something was purged that it lacks, it cannot be
-helped and must hear so at once, with MySQL's words (ERR 1236), because DBAs and tools know them.
+A *timeline* is one source's history (layout.py). After a failover the next one begins with a whole file of the new
+source, all of whose PREVIOUS_GTIDS are held, so that timelines overlap; and it may lack what an older one holds. File
+names and positions mean something within one timeline only.
+
+**By GTID**, the client names what it has. The dump begins in the *oldest* timeline that holds anything else, for a
+newer one may not have that, and there in the newest file whose PREVIOUS_GTIDS the client has all of. Of what it has
+nothing is sent. At the end of a timeline the dump goes on into the next, where it leaves out, too, what the one before
+held: all of that the client has or was sent just now. A client that has everything, or more, begins at the end of the
+newest timeline, and waits. What was purged, or is in a timeline that a dump cannot begin in and in none behind it, the
+client must hear of at once, with MySQL's words (ERR 1236), because DBAs and tools know them.
+
+What a timeline holds at its end is: PREVIOUS_GTIDS of its last file, and what that file added.
+
+**By position**, it names a file and an offset. A plain name is that of the one timeline that has it; a name that
+several have, or that a timeline was to go on with when its source was lost, is refused: nobody may get another source's
+events for those he asked for. ``0002:mysql-bin.000003`` is the file of timeline 2, and a dump that was asked for so
+names all its files so, for the client asks again for what it was told. (The ROTATE at a file's end is passed on as it
+is and has the plain name; a client that asks for that is refused, or it is right. ``mysqlbinlog --raw``
+takes a qualified name too.) Where a timeline ends such a dump ends with ERR 1236.
+
+**Pinned**, to a timeline by ``SET @binlogd_timeline = '0002'``, a client gets that timeline only, under plain names,
+and learns of its end by ERR 1236, "End of timeline 0002": so another binlogd copies them one by one.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Sequence
+import re
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
@@ -18,6 +38,21 @@ from binlogd.store.seek import Claims, newest_built_on
 
 FATAL_READING_BINLOG = 1236  # ER_SOURCE_FATAL_ERROR_READING_BINLOG: a replica that hears it stops for good
 FIRST_POSITION = 4
+QUALIFIER = ":"  # between timeline and name; no slash: mysqlbinlog --raw takes no name with one
+NAMED = 3  # files of one name that an error tells of: MySQL cuts it off behind 512 bytes
+
+_QUALIFIED = re.compile(rf"(\d{{4,}}){QUALIFIER}(.+)")
+_NO_SUCH_FILE = "Could not find first log file name in binary log index file"
+_timeline_of = attrgetter("timeline")
+
+Ended = Callable[[int], GtidSet]
+"""What a timeline holds at its end, of which the file with that index is the last."""
+
+Sources = Mapping[int, str]
+"""The server_uuid of each timeline's source, by the timeline's number."""
+
+Announces = Callable[[int, str], bool]
+"""Whether the file with that index ends with a ROTATE that says that the one of that name follows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,50 +63,193 @@ class StoredLog:
     name: str
     size: int
 
+    @property
+    def qualified(self) -> str:
+        """Its name among the files of all timelines."""
+        return f"{self.timeline:04}{QUALIFIER}{self.name}"
+
 
 def refuse(text: str) -> Refusal:
     """An ERR 1236."""
     return Refusal(FATAL_READING_BINLOG, "HY000", text)
 
 
-def start_by_position(logs: Sequence[StoredLog], name: str, position: int) -> int:
-    """The index of the file to begin with; an empty ``name`` is the oldest. Of two of a name the newest counts."""
+def purged_away(has: GtidSet, missing: GtidSet) -> Refusal:
+    """To a replica that has ``has`` and needs what cannot be had here."""
+    return refuse(
+        "Cannot replicate because the source purged required binary logs. Replicate the missing transactions"
+        " from elsewhere, or provision a new replica from backup. Consider increasing the source's binary log"
+        f" expiration period. The GTID set sent by the replica is '{has.compact()}', and the missing"
+        f" transactions are '{missing.compact()}'"
+    )
+
+
+def end_of_timeline(last: StoredLog, following: StoredLog, sources: Sources, pinned: int | None) -> Refusal:
+    """To a client that goes by position or is pinned, behind a timeline's ``last`` file; ``following`` is the next."""
+    old, new = sources[last.timeline], sources[following.timeline]
+    if pinned is not None:
+        return refuse(
+            f"End of timeline {last.timeline:04}: the history of source {old} ends at '{last.name}' {last.size};"
+            f" timeline {following.timeline:04}, of source {new}, follows"
+        )
+    return refuse(
+        f"The history of source {old} ends at '{last.name}' {last.size}: binlogd follows {new} since, and file names"
+        " and positions of the one mean nothing in the other. Use SOURCE_AUTO_POSITION = 1, or name a file of the new"
+        f" source, the first is '{following.qualified}'"
+    )
+
+
+def spans(logs: Sequence[StoredLog]) -> list[tuple[int, int]]:
+    """Each timeline's files as ``begin, end`` indices, oldest first."""
+    found, begin = [], 0
+    while begin < len(logs):
+        end = bisect_right(logs, logs[begin].timeline, lo=begin, key=_timeline_of)
+        found.append((begin, end))
+        begin = end
+    return found
+
+
+def _span(logs: Sequence[StoredLog], timeline: int) -> tuple[int, int]:
+    """One timeline's files."""
+    begin = bisect_left(logs, timeline, key=_timeline_of)
+    end = bisect_right(logs, timeline, lo=begin, key=_timeline_of)
+    if begin == end:
+        raise refuse(f"There is no timeline {timeline:04} here: SELECT @@global.binlogd_timelines says which there are")
+    return begin, end
+
+
+# --- by position ---
+
+
+def start_by_position(
+    logs: Sequence[StoredLog],
+    name: str,
+    position: int,
+    *,
+    sources: Sources,
+    announces: Announces,
+    pinned: int | None = None,
+) -> int:
+    """The index of the file to begin with; an empty ``name`` is the oldest."""
     if position < FIRST_POSITION:
         raise refuse("Client requested source to start replication from position < 4")
-    found = None
-    if not name and logs:
-        found = 0
-    for index in range(len(logs) - 1, -1, -1):
-        if name and logs[index].name == name:
-            found = index
-            break
+    found = _named(logs, name, sources, announces, pinned)
     if found is None:
-        raise refuse("Could not find first log file name in binary log index file")
+        raise refuse(_NO_SUCH_FILE)
     if position > logs[found].size:
         raise refuse("Client requested source to start replication from position > file size")
     return found
 
 
-def start_by_gtid(logs: Sequence[StoredLog], claims: Claims, has: GtidSet, purged: GtidSet) -> int:
+def _named(
+    logs: Sequence[StoredLog], name: str, sources: Sources, announces: Announces, pinned: int | None
+) -> int | None:
+    """The file that a client means; None when there is none."""
+    timeline, plain = pinned, name
+    if match := _QUALIFIED.fullmatch(name):
+        timeline, plain = int(match[1]), match[2]
+        if f"{timeline:04}" != match[1]:
+            return None  # it would hear another name than it asked for
+        if pinned not in (None, timeline):
+            raise refuse(f"'{name}' is not of timeline {pinned:04}, which @binlogd_timeline says is wanted")
+    begin, end = (0, len(logs)) if timeline is None else _span(logs, timeline)
+    if not name:
+        return begin if logs else None
+    found = [index for index in range(begin, end) if logs[index].name == plain]
+    for _, last in spans(logs)[:-1]:
+        # A client that has read that ROTATE goes on with a file that its source alone had.
+        if begin < last <= end and not (found and timeline is not None) and announces(last - 1, plain):
+            raise end_of_timeline(logs[last - 1], logs[last], sources, pinned)
+    if len(found) > 1:
+        several = [f"'{logs[index].qualified}' of {sources[logs[index].timeline]}" for index in found]
+        more = f" and {len(several) - NAMED} more" if len(several) > NAMED else ""
+        raise refuse(
+            f"Several sources that binlogd followed have a file '{name}': {', '.join(several[:NAMED])}{more}. Name the"
+            " one that is meant as it is written here, or use SOURCE_AUTO_POSITION = 1"
+        )
+    return found[0] if found else None
+
+
+# --- by GTID ---
+
+
+def start_by_gtid(
+    logs: Sequence[StoredLog],
+    claims: Claims,
+    ended: Ended,
+    has: GtidSet,
+    purged: GtidSet,
+    *,
+    pinned: int | None = None,
+) -> int:
     """The index of the file to begin with for a replica that has ``has``.
 
-    ``claims`` gives the PREVIOUS_GTIDS of the file with an index, and is asked of a few.
+    ``claims`` gives the PREVIOUS_GTIDS of the file with an index, and is asked of a few; ``ended`` is asked of the
+    finished timelines, and of the newest only when there is no beginning in an older one that has what is lacking.
     """
+    if pinned is not None:
+        begin, end = _span(logs, pinned)
+        found = _built_on(claims, begin, end, has)
+        if found is None:
+            raise purged_away(has, (claims(begin) or GtidSet()) - has)
+        return found
     missing = purged - has
     if missing:
-        raise refuse(
-            "Cannot replicate because the source purged required binary logs. Replicate the missing transactions"
-            " from elsewhere, or provision a new replica from backup. Consider increasing the source's binary log"
-            f" expiration period. The GTID set sent by the replica is '{has.compact()}', and the missing"
-            f" transactions are '{missing.compact()}'"
-        )
+        raise purged_away(has, missing)
     if not logs:
-        raise refuse("Could not find first log file name in binary log index file")
-    end = len(logs)
-    while end:
-        begin = bisect_left(logs, logs[end - 1].timeline, hi=end, key=attrgetter("timeline"))
-        index = newest_built_on(claims, begin, end, has)
-        if index is not None:
-            return index
-        end = begin
-    return 0  # what the oldest file builds on was purged, and the replica has it
+        raise refuse(_NO_SUCH_FILE)
+    timelines = spans(logs)
+    lacking = GtidSet()  # what there was no beginning for
+    for number, (begin, end) in enumerate(timelines[:-1]):
+        held = ended(end - 1)
+        if held <= has:
+            continue
+        found = _built_on(claims, begin, end, has)
+        if found is not None:
+            _look_for(lacking - held, timelines[number + 1 :], ended, has)
+            return found
+        lacking |= held - has
+    begin, end = timelines[-1]
+    found = newest_built_on(claims, begin, end, has)
+    if found is None and (claim := claims(begin)) is not None:
+        raise purged_away(has, claim - has)
+    _look_for(lacking, timelines[-1:], ended, has)
+    if found is not None:
+        return found
+    if begin == 0:
+        return 0  # it claims nothing, or nothing that can be read: whoever has it from there has it all
+    # Its first file has only begun, and all before it is had: the way there is from the end of the one before.
+    before, _ = timelines[-2]
+    found = _built_on(claims, before, begin, has)
+    return begin - 1 if found is None else found
+
+
+def _built_on(claims: Claims, begin: int, end: int, has: GtidSet) -> int | None:
+    """Where to begin in a timeline; None when it cannot be begun with."""
+    found = newest_built_on(claims, begin, end, has)
+    if found is None and claims(begin) is None:
+        return begin  # who is led by no claim reads it all: what is damaged is told where it is
+    return found
+
+
+def _look_for(lacking: GtidSet, timelines: Sequence[tuple[int, int]], ended: Ended, has: GtidSet) -> None:
+    """Refuse unless these timelines hold all that is lacking."""
+    for _, end in timelines:
+        if not lacking:
+            return
+        lacking -= ended(end - 1)
+    if lacking:
+        raise purged_away(has, lacking)
+
+
+def go_on(left_out: GtidSet, held: GtidSet, claim: GtidSet | None) -> GtidSet:
+    """What a dump leaves out in the next timeline.
+
+    It left out ``left_out`` and was to the end of a timeline that holds ``held``; ``claim`` are the PREVIOUS_GTIDS of
+    the next one's first file. None of a file that has just begun: the receiver chose it for what the store holds.
+    """
+    had = left_out | held
+    missing = claim - had if claim is not None else GtidSet()
+    if missing:
+        raise purged_away(had, missing)
+    return had

@@ -10,6 +10,7 @@ import asyncio
 import socket
 import ssl
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -175,6 +176,7 @@ class Service:
             port=self._port,
             gtid_executed=lambda: str(publication.executed),
             gtid_purged=lambda: str(publication.purged),
+            binlogd_timelines=lambda: ",".join(timeline.path.name for timeline in self.catalog.timelines()),
             binlog_checksum=self.catalog.checksum,
             log_bin_basename=basename,
             log_bin_index=f"{basename}.index" if basename else "",
@@ -188,15 +190,20 @@ class Service:
     # --- sql.backend.Backend ---
 
     def binary_logs(self) -> Iterable[BinaryLog]:
-        """SHOW BINARY LOGS."""
-        return [BinaryLog(log.name, log.size) for log in self.catalog.logs]
+        """SHOW BINARY LOGS: each by a name that it can be asked for by (plan.py)."""
+        logs = self.catalog.logs
+        times = Counter(log.name for log in logs)
+        return [BinaryLog(log.name if times[log.name] == 1 else log.qualified, log.size) for log in logs]
 
     def binary_log_status(self) -> BinaryLogStatus | None:
         """SHOW BINARY LOG STATUS."""
-        publication = self.catalog.publication
+        publication, logs = self.catalog.publication, self.catalog.logs
         if not publication.file:
             return None
-        return BinaryLogStatus(publication.file, publication.position, str(publication.executed))
+        newest = logs[-1]
+        unique = sum(log.name == newest.name for log in logs) == 1
+        name = newest.name if unique else newest.qualified
+        return BinaryLogStatus(name, publication.position, str(publication.executed))
 
     def replicas(self) -> Iterable[AttachedReplica]:
         """SHOW REPLICAS: those that registered, as mysqld lists them."""

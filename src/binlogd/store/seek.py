@@ -37,6 +37,7 @@ from binlogd.store.settled import settle
 from binlogd.store.synced import synced_part
 
 PIECE = 256 * 1024  # bytes of an event that are looked at together
+ROTATE_POSITION = 8  # bytes in a ROTATE before the name: the offset to begin with
 LONGEST_GTID_EVENT = 1024  # bytes, with every optional field of 9.7 and room for more
 
 Claims = Callable[[int], GtidSet | None]
@@ -156,6 +157,23 @@ def begins_event(path: Path, head: Head, position: int, size: int) -> bool:
             crc = crc32(piece, crc)
             at += len(piece)
         return crc == int.from_bytes(os.pread(descriptor, CRC_LENGTH, end - CRC_LENGTH), "little")
+
+
+def ends_with_rotate(path: Path, size: int, name: str) -> bool:
+    """Whether a file of which ``size`` bytes count ends with a ROTATE to the file of that name."""
+    body = name.encode(errors="surrogateescape")
+    with explained("read", path), open(path, "rb", buffering=0) as file:
+        for algorithm in (ChecksumAlgorithm.CRC32, ChecksumAlgorithm.OFF):
+            length = HEADER_LENGTH + ROTATE_POSITION + len(body) + algorithm.length
+            event = os.pread(file.fileno(), length, size - length) if size >= FIRST_EVENT + length else b""
+            if len(event) < length or event[4] != EventType.ROTATE or event[9:13] != length.to_bytes(4, "little"):
+                continue
+            covered = event[: length - algorithm.length]
+            if covered[HEADER_LENGTH + ROTATE_POSITION :] != body:
+                continue
+            if not algorithm.length or checksum(covered) == int.from_bytes(event[-CRC_LENGTH:], "little"):
+                return True
+    return False
 
 
 # --- what is where ---

@@ -73,6 +73,7 @@ def some_facts(**changed: Any) -> ServerFacts:
         "port": 3307,
         "gtid_executed": lambda: f"{UUID}:1-5",
         "gtid_purged": lambda: "",
+        "binlogd_timelines": lambda: f"0001-{UUID},0002-{OTHER_UUID}",
         "now": lambda: 1_800_000_000.75,
     }
     return ServerFacts(**values | changed)

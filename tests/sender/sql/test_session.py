@@ -20,6 +20,7 @@ NOTHING = Announcement(
     slave_until_gtid=None,
     slave_gtid_strict_mode=False,
     slave_gtid_ignore_duplicates=False,
+    timeline=None,
 )
 
 
@@ -91,6 +92,8 @@ def test_nothing_said_is_nothing_announced(session: SessionState) -> None:
         ("@slave_until_gtid='0-1-9'", "slave_until_gtid", "0-1-9"),
         ("@slave_gtid_strict_mode=1", "slave_gtid_strict_mode", True),
         ("@slave_gtid_ignore_duplicates=1", "slave_gtid_ignore_duplicates", True),
+        ("@binlogd_timeline = '0002'", "timeline", "0002"),
+        ("@binlogd_timeline = 2", "timeline", "2"),
     ],
 )
 def test_announcements(client: Client, assignments: str, field: str, value: object) -> None:

@@ -9,7 +9,9 @@ from binlogd.sender.sql.catalog import CATALOG, Validity, VariableKind
 from binlogd.sender.sql.charsets import CHARSETS
 from binlogd.sender.sql.facts import advertised_version, version_number
 
-from .support import UUID, Client, some_facts
+from .support import OTHER_UUID, UUID, Client, some_facts
+
+BOTH = f"0001-{UUID},0002-{OTHER_UUID}"
 
 
 @pytest.mark.parametrize(
@@ -23,6 +25,7 @@ from .support import UUID, Client, some_facts
         ("port", "3307", "3307"),
         ("gtid_executed", f"{UUID}:1-5", f"{UUID}:1-5"),
         ("gtid_purged", "", ""),
+        ("binlogd_timelines", BOTH, BOTH),
         ("gtid_mode", "ON", "ON"),
         ("enforce_gtid_consistency", "ON", "ON"),
         ("binlog_checksum", "CRC32", "CRC32"),

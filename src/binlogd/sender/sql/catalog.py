@@ -10,6 +10,9 @@ So these are left out on purpose:
 - ``gtid_domain_id`` and the other MariaDB GTID variables: a MariaDB replica asks for them only when it wants
   to start by a MariaDB GTID, which a MySQL source has not.
 
+``binlogd_timelines`` is the one that MySQL has not: by it another binlogd knows whom it has connected to, and which
+timelines (layout.py) it may ask for.
+
 A session may set what it may set in MySQL without harm here: most of it governs queries on tables, of which
 there are none, so nothing has to obey it. What would change how statements are read (ANSI_QUOTES and its
 like) is refused.
@@ -234,6 +237,7 @@ def _rows() -> Iterable[VariableSpec]:
     yield _fact_if_known("default_authentication_plugin")
     yield VariableSpec("gtid_executed", *_GTID, lambda facts, _: facts.gtid_executed())
     yield VariableSpec("gtid_purged", *_GTID, lambda facts, _: facts.gtid_purged())
+    yield VariableSpec("binlogd_timelines", Validity.GLOBAL, _TEXT, lambda facts, _: facts.binlogd_timelines())
     for name in ("have_ssl", "have_openssl"):
         yield VariableSpec(name, Validity.GLOBAL, _TEXT, lambda facts, _: "YES" if facts.tls else "DISABLED")
     yield VariableSpec("require_secure_transport", Validity.GLOBAL, _BOOL, lambda facts, _: int(facts.require_tls))

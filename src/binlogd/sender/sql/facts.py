@@ -41,6 +41,7 @@ class ServerFacts:
     port: int
     gtid_executed: Callable[[], str]  # what is published
     gtid_purged: Callable[[], str]  # what was removed
+    binlogd_timelines: Callable[[], str] = str  # "0001-<source uuid>,…", those that have files, oldest first
     version_comment: str = "binlogd"
 
     # The replication settings, the source's.

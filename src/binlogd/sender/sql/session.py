@@ -77,7 +77,7 @@ class Announcement:
     ``heartbeat_period`` is in nanoseconds, 0 for no heartbeats. ``binlog_checksum`` is as set: a replica that
     knows no checksums sets none, one that knows them sets the value we gave it or ``NONE``.
     ``mariadb_capability`` is 0 for MySQL and 4 for MariaDB from 10.0.3; ``slave_connect_state`` is a MariaDB
-    GTID list, which asks for a start by it.
+    GTID list, which asks for a start by it. ``timeline`` is the number of the only one that another binlogd wants.
     """
 
     heartbeat_period: int | None
@@ -89,6 +89,7 @@ class Announcement:
     slave_until_gtid: str | None
     slave_gtid_strict_mode: bool
     slave_gtid_ignore_duplicates: bool
+    timeline: str | None
 
 
 def announcement(session: SessionState) -> Announcement:
@@ -103,6 +104,7 @@ def announcement(session: SessionState) -> Announcement:
         slave_until_gtid=_text(session.user_variable("slave_until_gtid")),
         slave_gtid_strict_mode=bool(_whole(session.user_variable("slave_gtid_strict_mode"))),
         slave_gtid_ignore_duplicates=bool(_whole(session.user_variable("slave_gtid_ignore_duplicates"))),
+        timeline=_text(session.user_variable("binlogd_timeline")),
     )
 
 
