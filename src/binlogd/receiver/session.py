@@ -141,7 +141,7 @@ class Session:
         while connection.state is not ClientState.READY:
             if connection.state is ClientState.WANT_TLS:
                 link.send(connection.data_to_send())
-                link.start_tls(self._tls_context(), options.host)
+                link.start_tls(tls_context(options), options.host)
                 connection.tls_established()
             else:
                 try:
@@ -333,21 +333,22 @@ class Session:
                 return rows[0][1].upper()
         return ""
 
-    def _tls_context(self) -> ssl.SSLContext:
-        options = self._options
-        try:
-            if options.tls in (Tls.VERIFY_CA, Tls.VERIFY_IDENTITY):
-                context = ssl.create_default_context(cafile=options.tls_ca)
-                context.check_hostname = options.tls is Tls.VERIFY_IDENTITY
-            else:
-                context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-                context.check_hostname = False
-                context.verify_mode = ssl.CERT_NONE
-            if options.tls_cert is not None:
-                context.load_cert_chain(options.tls_cert, options.tls_key)
-        except (OSError, ssl.SSLError) as bad:
-            raise ConfigError(
-                f"cannot load the TLS files for the source: {bad}",
-                hint="check source.tls_ca, tls_cert and tls_key",
-            ) from bad
-        return context
+
+def tls_context(options: SourceOptions) -> ssl.SSLContext:
+    """What the options say of certificates; ConfigError when their files cannot be loaded."""
+    try:
+        if options.tls in (Tls.VERIFY_CA, Tls.VERIFY_IDENTITY):
+            context = ssl.create_default_context(cafile=options.tls_ca)
+            context.check_hostname = options.tls is Tls.VERIFY_IDENTITY
+        else:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        if options.tls_cert is not None:
+            context.load_cert_chain(options.tls_cert, options.tls_key)
+    except (OSError, ssl.SSLError) as bad:
+        raise ConfigError(
+            f"cannot load the TLS files for the source: {bad}",
+            hint="check source.tls_ca, tls_cert and tls_key",
+        ) from bad
+    return context
