@@ -22,7 +22,7 @@ from pydantic_core import ErrorDetails
 
 from binlogd.config.layers import Layer, Path_, dotted, load_layers, merge, origin_of
 from binlogd.config.model import Settings
-from binlogd.config.values import Divergence, FilePath
+from binlogd.config.values import FilePath
 from binlogd.errors import ConfigError
 from binlogd.redaction import mask_passwords
 
@@ -48,16 +48,6 @@ class NotYet:
 
 
 NOT_YET: dict[str, NotYet] = {
-    "source.hosts": NotYet(
-        lambda settings: len(settings.source.hosts) > 1,
-        "choosing among several hosts",
-        "give one host",
-    ),
-    "source.on_divergence": NotYet(
-        lambda settings: settings.source.on_divergence is not Divergence.STOP,
-        "beginning a new timeline when a new source lacks transactions",
-        'set source.on_divergence = "stop"',
-    ),
     "store.keep": NotYet(
         lambda settings: settings.store.keep is not None,
         "removing files by age",
