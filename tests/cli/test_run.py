@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from binlogd.cli import launch
-from binlogd.cli.launch import MAX_OPTIONS, encode_options, settings_for
+from binlogd.cli.launch import MAX_OPTIONS, encode_options, launched
 from binlogd.config import Purpose
 from binlogd.errors import ConfigError
 from testbed.binlogd import Binlogd
@@ -45,18 +45,20 @@ def test_a_half_is_told_everything_by_a_pipe(told: Any) -> None:
     assert line.count(b"\n") == 1
     assert len(line) < MAX_OPTIONS
     told(line)
-    settings = settings_for(NOTHING, Purpose.RUN, supervised=True)
+    load = launched(NOTHING, Purpose.RUN, supervised=True)
+    settings = load()
     assert settings.source.hosts == (("db1", 3307),)
     assert settings.source.password.get_secret_value() == 'p@ss"'
     assert settings.server.listen == ("127.0.0.1", 4000)
     assert str(settings.data_dir) == "data with ☃"
+    assert load() == settings, "and again, though the pipe is read"
 
 
 def test_alone_its_own_options_count(told: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     told(encode_options(OPTIONS))
     with pytest.raises(ConfigError, match=r"source\.hosts is missing"):
-        settings_for(NOTHING, Purpose.RUN, supervised=False)
+        launched(NOTHING, Purpose.RUN, supervised=False)()
 
 
 @pytest.mark.parametrize("half", ["receive", "serve"])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import signal
 import sys
 
 import click
@@ -24,6 +22,9 @@ def command(
     log_level: str,
 ) -> None:
     """Receive from the source, serve replicas, answer status and health over HTTP; until SIGTERM or Ctrl-C."""
+    import asyncio
+    import signal
+
     from aiohttp import web
 
     from binlogd.cli.event_loop import run_until_signalled
