@@ -17,7 +17,7 @@ from binlogd.cli.launch import MAX_OPTIONS, encode_options, launched
 from binlogd.config import Purpose
 from binlogd.errors import ConfigError
 from testbed.binlogd import Binlogd
-from tests.cli.support import TIMEOUT
+from tests.cli.support import TIMEOUT, binlogd, the_error
 
 OPTIONS: dict[str, str | None] = {
     "config": None,
@@ -74,6 +74,15 @@ def test_a_supervisor_that_is_gone_leaves_no_half(half: str, line: bytes, tmp_pa
     )
     assert (result.returncode, result.stdout, result.stderr) == (0, b"", b"")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_order_that_cannot_be_read_ends_it(tmp_path: Path) -> None:
+    """Whom to receive from is not known, and to guess could be to receive from a server that was left."""
+    (tmp_path / "source.override.json").write_text("{}")
+    result = binlogd("receive", "--source", "mysql://repl:secret@127.0.0.1:1", "--data-dir", str(tmp_path))
+    error = the_error(result, 4)
+    assert "source.override.json is damaged" in error
+    assert "remove it to receive from the configuration's source" in error
 
 
 def test_any_free_port(tmp_path: Path) -> None:

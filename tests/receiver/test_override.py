@@ -40,12 +40,13 @@ def test_every_damaged_byte_is_seen(tmp_path: Path) -> None:
     whole = path.read_bytes()
     for at in range(len(whole)):
         path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
-        try:
-            assert override.load(tmp_path) == HELD, f"byte {at} was changed to something else that was believed"
-        except StoreDamaged as bad:
-            assert "hush" not in str(bad)
-            assert "remove it to receive from the configuration's source" in bad.hint
-            assert bad.exit_code == 4
+        if chr(whole[at]).isspace() and chr(whole[at] ^ 1).isspace():
+            continue
+        with pytest.raises(StoreDamaged) as caught:
+            override.load(tmp_path)
+        assert "hush" not in str(caught.value)
+        assert "remove it to receive from the configuration's source" in caught.value.hint
+        assert caught.value.exit_code == 4
     for size in range(len(whole) - 1):  # its last newline is of no account
         path.write_bytes(whole[:size])
         with pytest.raises(StoreDamaged):

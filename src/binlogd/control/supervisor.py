@@ -83,11 +83,14 @@ class Supervisor:
 
     async def pass_on(self, number: signal.Signals, answers: Callable[[int], bool]) -> None:
         """Send a signal to every child, when it can answer it; one that has ended meanwhile needs none."""
-        for process in list(self._children.values()):
+
+        async def to(process: asyncio.subprocess.Process) -> None:
             while process.returncode is None and not answers(process.pid):  # noqa: ASYNC110 - a process, no event
                 await asyncio.sleep(STARTING)
             if process.returncode is None:
                 process.send_signal(number)
+
+        await asyncio.gather(*map(to, list(self._children.values())))
 
     def _kept(self, keeper: asyncio.Task[None]) -> None:
         """A keeper that fails is a bug, and must not leave its child unkept unnoticed."""
