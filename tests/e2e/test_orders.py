@@ -12,6 +12,7 @@ import re
 import signal
 import stat
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +175,32 @@ def test_a_source_that_is_gone_is_said_and_changed(
     admin("START REPLICA")
     streams_through(one, (source.host, source.port))
     admin.close()
+
+
+def test_an_order_that_waits_holds_up_nobody_and_shows_no_password(source: Server, binlogd: MakeBinlogd) -> None:
+    one = binlogd(source)
+    admin, other = Admin(one), Admin(one)
+    admin("STOP REPLICA")
+    change = f"CHANGE REPLICATION SOURCE TO SOURCE_HOST = '{source.host}', SOURCE_PASSWORD = '{MARK}'"
+    with ThreadPoolExecutor(1) as pool:
+        with one.paused("receive"):
+            waiting = pool.submit(admin, change)
+            shown = one.wait_until(
+                lambda: [row["Info"] for row in other("SHOW FULL PROCESSLIST") if "CHANGE" in (row["Info"] or "")],
+                "the statement in the list",
+            )
+            assert not waiting.done()
+        waiting.result(30)
+    assert shown == [f"CHANGE REPLICATION SOURCE TO SOURCE_HOST = '{source.host}', SOURCE_PASSWORD = <secret>"]
+    one.kill_child("receive")
+    one.wait_answering()
+    assert [alarm["code"] for alarm in one.status()["alarms"]] == ["receiving_stopped"]
+    assert one.stop() == 0
+    one.start("serve")
+    alone = Admin(one)
+    assert alone.code("START REPLICA") == 1201, "there is no receiver that could be told"
+    for each in (admin, other, alone):
+        each.close()
 
 
 def edit(binlogd: Binlogd, **settings: Any) -> None:
