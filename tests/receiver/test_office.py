@@ -163,11 +163,17 @@ def test_no_such_order(tmp_path: Path) -> None:
 
 
 class Full(Disk):
+    full = True
+
     def replace(self, path: Path, content: bytes) -> None:
-        raise OSError(28, "No space left on device")
+        if self.full:
+            raise OSError(28, "No space left on device")
+        super().replace(path, content)
 
     def remove(self, path: Path) -> None:
-        raise OSError(30, "Read-only file system")
+        if self.full:
+            raise OSError(30, "Read-only file system")
+        super().remove(path)
 
 
 def test_what_cannot_be_written_down_does_not_count(tmp_path: Path) -> None:
@@ -177,12 +183,17 @@ def test_what_cannot_be_written_down_does_not_count(tmp_path: Path) -> None:
     assert "No space left on device" in text
     assert text.endswith("nothing has changed")
     Override("one", running=False).save(Disk(), tmp_path)
-    one = office(tmp_path, disk=Full())
+    disk = Full()
+    one = office(tmp_path, disk=disk)
     assert refused(one, "start")[0] == 1201
     before = one.desk.newest
     with pytest.raises(StoreUnreadable):
         one.reload(Orders((DB2,)), "two")
     assert one.desk.newest == before
+    disk.full = False
+    done(one, "change", source={"port": 3310})
+    assert one.desk.newest.sources == (replace(DB1, port=3310),), "the configuration is the one before"
+    assert office(tmp_path).desk.newest == one.desk.newest
 
 
 def test_a_damaged_file_is_no_order(tmp_path: Path) -> None:
