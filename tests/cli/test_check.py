@@ -18,6 +18,11 @@ from typing import Any
 import pytest
 
 from binlogd.binlog import compiled
+from binlogd.cli.receiver_process import fingerprint
+from binlogd.config import load_settings
+from binlogd.receiver.override import FILE, Override, Said
+from binlogd.receiver.session import Secret
+from binlogd.store.disk import Disk
 from testbed.binlogd import Binlogd
 from testbed.cluster import REPLICATION_PASSWORD, REPLICATION_USER, Cluster
 from testbed.mysqld import Server
@@ -91,6 +96,36 @@ def test_plain_python_is_slower(tmp_path: Path, ports: list[str]) -> None:
     lines = check("--source", NOWHERE, *ports, cwd=tmp_path, code=1, environ={"BINLOGD_PURE": "1"})
     assert line(lines, "build").startswith("warn: plain Python")
     assert line(lines, "build").endswith("unset BINLOGD_PURE")
+
+
+def test_each_of_several_hosts_has_its_lines(tmp_path: Path, ports: list[str]) -> None:
+    text = '[source]\nhosts = ["127.0.0.1:1", "127.0.0.1:2"]\nuser = "u"\npassword = "S3CRET"\n'
+    (tmp_path / "binlogd.toml").write_text(text)
+    lines = check(*ports, cwd=tmp_path, code=1)
+    assert line(lines, "source.follow") == "ok: writable: of 2 hosts the one that is not read_only is followed"
+    for port in (1, 2):
+        said = line(lines, f"source.127.0.0.1:{port}.connection")
+        assert said.startswith(f"fail: cannot connect to the source at 127.0.0.1:{port}: ")
+    (tmp_path / "binlogd.toml").write_text(text + 'follow = "first"\n')
+    assert line(check(*ports, cwd=tmp_path, code=1), "source.follow").startswith("ok: first: of 2 hosts the first")
+
+
+def test_what_was_ordered_by_statement(tmp_path: Path, ports: list[str]) -> None:
+    make_store(tmp_path)
+    arguments = ("--source", NOWHERE, "--data-dir", str(tmp_path), *ports)
+    print_ = fingerprint(load_settings(source=NOWHERE, environ={}))
+    Override(print_, Said(port=2, password=Secret("S3CRET")), running=False).save(Disk(), tmp_path)
+    lines = check(*arguments, code=1)
+    assert line(lines, "source.override").startswith("warn: another source was ordered by statement, which counts")
+    assert "; receiving is stopped" in line(lines, "source.override")
+    assert "127.0.0.1:2: " in line(lines, "source.connection")
+    assert "S3CRET" not in json.dumps(lines)
+    Override("of another configuration", Said(port=2)).save(Disk(), tmp_path)
+    lines = check(*arguments, code=1)
+    assert "source.override" not in lines
+    assert "127.0.0.1:1: " in line(lines, "source.connection")
+    (tmp_path / FILE).write_text("{}")
+    assert line(check(*arguments, code=1), "source.override").startswith("fail: ")
 
 
 def test_nothing_is_made(tmp_path: Path, ports: list[str]) -> None:

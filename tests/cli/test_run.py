@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from binlogd.cli import launch
-from binlogd.cli.launch import MAX_OPTIONS, encode_options, settings_for
+from binlogd.cli.launch import MAX_OPTIONS, encode_options, launched
 from binlogd.config import Purpose
 from binlogd.errors import ConfigError
 from testbed.binlogd import Binlogd
-from tests.cli.support import TIMEOUT
+from tests.cli.support import TIMEOUT, binlogd, the_error
 
 OPTIONS: dict[str, str | None] = {
     "config": None,
@@ -45,18 +45,20 @@ def test_a_half_is_told_everything_by_a_pipe(told: Any) -> None:
     assert line.count(b"\n") == 1
     assert len(line) < MAX_OPTIONS
     told(line)
-    settings = settings_for(NOTHING, Purpose.RUN, supervised=True)
+    load = launched(NOTHING, Purpose.RUN, supervised=True)
+    settings = load()
     assert settings.source.hosts == (("db1", 3307),)
     assert settings.source.password.get_secret_value() == 'p@ss"'
     assert settings.server.listen == ("127.0.0.1", 4000)
     assert str(settings.data_dir) == "data with ☃"
+    assert load() == settings, "and again, though the pipe is read"
 
 
 def test_alone_its_own_options_count(told: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     told(encode_options(OPTIONS))
     with pytest.raises(ConfigError, match=r"source\.hosts is missing"):
-        settings_for(NOTHING, Purpose.RUN, supervised=False)
+        launched(NOTHING, Purpose.RUN, supervised=False)()
 
 
 @pytest.mark.parametrize("half", ["receive", "serve"])
@@ -72,6 +74,15 @@ def test_a_supervisor_that_is_gone_leaves_no_half(half: str, line: bytes, tmp_pa
     )
     assert (result.returncode, result.stdout, result.stderr) == (0, b"", b"")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_order_that_cannot_be_read_ends_it(tmp_path: Path) -> None:
+    """Whom to receive from is not known, and to guess could be to receive from a server that was left."""
+    (tmp_path / "source.override.json").write_text("{}")
+    result = binlogd("receive", "--source", "mysql://repl:secret@127.0.0.1:1", "--data-dir", str(tmp_path))
+    error = the_error(result, 4)
+    assert "source.override.json is damaged" in error
+    assert "remove it to receive from the configuration's source" in error
 
 
 def test_any_free_port(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ import pytest
 
 from binlogd.binlog.gtid import GtidSet
 from binlogd.control.board import Board
-from binlogd.control.sockets import ControlServer, ControlThread, ask_status, follow, reachable
+from binlogd.control.sockets import ControlServer, ControlThread, ask, ask_status, follow, reachable
 from binlogd.store.publication import NOTHING, Publication
 
 UUID = "3e11fa47-71ca-11e1-9e33-c80aa9429562"
@@ -561,5 +561,38 @@ def test_a_full_counter_stops_nobody() -> None:
             assert board.current == FIRST
             telling.cancel()
             await asyncio.gather(telling, return_exceptions=True)
+
+    run(body())
+
+
+# --------------------------------------------------------------------------------------------------------- orders
+
+
+def test_an_order_and_its_answer(tmp_path: Path) -> None:
+    async def body() -> None:
+        path = tmp_path / "receiver.sock"
+        taken: list[Any] = []
+
+        def take(order: Any) -> dict[str, Any]:
+            taken.append(order)
+            return {"notes": [[1, "主库"]]}
+
+        control = ControlServer(path, lambda: {"pid": 7}, None, take)
+        await control.start()
+        order = {"ask": "order", "order": "change", "source": {"host": "h" * 5000}}
+        assert await ask(path, order) == {"notes": [[1, "主库"]]}
+        assert taken == [order]
+        assert await ask(path, {"ask": "status"}) == {"pid": 7}
+        await control.stop()
+        assert await ask(path, order) is None
+
+    run(body())
+
+
+def test_only_a_receiver_takes_orders(tmp_path: Path) -> None:
+    async def body() -> None:
+        path = tmp_path / "sender.sock"
+        async with server(path, pid=7):
+            assert await ask(path, {"ask": "order", "order": "stop"}) == {"error": "unknown question 'order'"}
 
     run(body())

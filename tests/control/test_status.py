@@ -192,6 +192,8 @@ def test_alarms_of_the_processes() -> None:
     assert codes(receiver(), sender()) == []
     assert codes(None, sender()) == [("critical", "receiver_down")]
     assert codes(receiver(), None) == [("critical", "sender_down")]
+    assert codes(receiver() | {"orders": {"running": True}}, sender()) == []
+    assert codes(receiver() | {"orders": {"running": False}}, sender()) == [("warning", "receiving_stopped")]
     assert codes(receiver(), sender(), "mysql-bin.000001: torn") == [("critical", "store_unreadable")]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Coroutine
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from binlogd.cli.reload import answers_hangups
 from binlogd.control import supervisor
 from binlogd.control.supervisor import (
     CANNOT_START,
@@ -68,6 +70,9 @@ def write(*entry):
 def stop(*_):
     write(name + " stops", os.getpid())
     sys.exit(0)
+if name in options.get("late", []):
+    time.sleep(0.5)
+signal.signal(signal.SIGHUP, lambda *_: write(name + " hears", os.getpid()))
 signal.signal(signal.SIGTERM, signal.SIG_IGN if name in options.get("deaf", []) else stop)
 write(name, os.getpid(), os.getpgrp(), sys.argv[2:], sys.stdin.read())
 starts = sum(json.loads(line)[0] == name for line in open(options["diary"]))
@@ -200,5 +205,21 @@ def test_a_bug_in_keeping_is_not_silent(tmp_path: Path, monkeypatch: pytest.Monk
         monkeypatch.setattr(supervisor, "decide", lambda **_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             await asyncio.wait_for(family.supervisor.run(), WAIT)
+
+    run(body())
+
+
+def test_a_signal_is_passed_on_to_children_that_can_answer_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that still starts would be ended by it."""
+
+    async def body() -> None:
+        family = Family(tmp_path, monkeypatch, late=["serve"])
+        task = asyncio.create_task(family.supervisor.run())
+        await family.until("receive", 1)
+        await family.supervisor.pass_on(signal.SIGHUP, answers_hangups)
+        for name in ("receive", "serve"):
+            assert len(await family.until(f"{name} hears", 1)) == 1
+            assert len(family.entries(name)) == 1, "nothing was started again"
+        await cancelled(task)
 
     run(body())

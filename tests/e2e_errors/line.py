@@ -73,9 +73,9 @@ class Reports(Progress):
         self.errors: list[str] = []
         self.look = look
 
-    def failed(self, state: State, message: str, hint: str, *, alarm: str = "") -> None:
+    def failed(self, state: State, message: str, hint: str, *, alarm: str = "", code: int = 0) -> None:
         self.errors.append(message)
-        super().failed(state, message, hint, alarm=alarm)
+        super().failed(state, message, hint, alarm=alarm, code=code)
         self.look()
 
 

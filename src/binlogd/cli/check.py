@@ -16,6 +16,7 @@ import socket
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ from binlogd.cli.options import json_option, settings_options
 if TYPE_CHECKING:
     from binlogd.config import Address, Settings
     from binlogd.receiver.inspection import Ours
+    from binlogd.receiver.session import SourceOptions
     from binlogd.store.layout import DataFolder, Identity
 
 LITTLE_SPACE = 2 * 1024**3  # bytes; two binary logs of max_binlog_size's default: hours on a busy source
@@ -75,7 +77,7 @@ def _checks(settings: Settings) -> Iterator[Line]:
         yield from lines
     yield _listener(settings.server.listen, sender)
     yield _http(settings.http.listen, identity)
-    yield from _source(settings, ours)
+    yield from _sources(settings, folder, ours)
 
 
 def _build() -> Line:
@@ -312,8 +314,38 @@ def _asked_over_http(address: Address) -> str | None:
 # ------------------------------------------------------------------------------------------------------ the source
 
 
-def _source(settings: Settings, ours: Ours) -> Iterator[Line]:
-    from binlogd.cli.receiver_process import source_options
+def _sources(settings: Settings, folder: DataFolder, ours: Ours) -> Iterator[Line]:
+    """The lines of each candidate, and of what chooses among them."""
+    from binlogd.cli.receiver_process import configured_orders, fingerprint
+    from binlogd.errors import StoreError
+    from binlogd.receiver import override
+    from binlogd.receiver.office import combined
+
+    configured = configured_orders(settings)
+    orders = configured
+    try:
+        held = override.load(folder.path)
+    except StoreError as bad:
+        yield fail("source.override", bad.message, bad.hint)
+    else:
+        if held is not None and held.fingerprint == fingerprint(settings):
+            orders = combined(configured, held)
+            what = "another source was ordered" if held.said else "nothing was ordered but STOP REPLICA"
+            hint = "STOP REPLICA, RESET REPLICA ALL and START REPLICA go back to the configuration"
+            receiving = "" if orders.running else "; receiving is stopped"
+            yield warn("source.override", f"{what} by statement, which counts over the configuration{receiving}", hint)
+    if len(orders.sources) == 1:
+        yield from _source(orders.sources[0], ours)
+        return
+    chosen = {"first": "the first that answers", "writable": "the one that is not read_only"}[orders.follow.value]
+    yield ok("source.follow", f"{orders.follow.value}: of {len(orders.sources)} hosts {chosen} is followed")
+    for options in orders.sources:
+        for line in _source(options, ours):
+            subject = line.subject.removeprefix("source").removeprefix(".")
+            yield replace(line, subject=f"source.{options.host}:{options.port}" + (f".{subject}" if subject else ""))
+
+
+def _source(options: SourceOptions, ours: Ours) -> Iterator[Line]:
     from binlogd.errors import BinlogdError, ConfigError, ServerError, SourceRefused, Unreachable
     from binlogd.receiver.inquiry import ask, grant
     from binlogd.receiver.inspection import inspect
@@ -321,7 +353,6 @@ def _source(settings: Settings, ours: Ours) -> Iterator[Line]:
     from binlogd.receiver.session import Session
     from binlogd.store.layout import Identity
 
-    options = source_options(settings, *settings.source.hosts[0])
     peer = f"{options.host}:{options.port}"
     # Identity matters to a dump only, and there will be none.
     session = Session(options, Identity(ours.server_uuid or "", ours.server_id or 0), Wake())

@@ -9,10 +9,16 @@ from contextlib import suppress
 from typing import Any
 
 from binlogd.cli.processes import ENDING, prepare_process
+from binlogd.logs import get_logger
+
+log = get_logger(__name__)
 
 
-def run_until_signalled(body: Coroutine[Any, Any, None]) -> None:
-    """Run a coroutine on a fast event loop; SIGTERM and SIGINT cancel it."""
+def run_until_signalled(body: Coroutine[Any, Any, None], reload: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run a coroutine on a fast event loop; SIGTERM and SIGINT cancel it, each SIGHUP runs ``reload`` beside it.
+
+    Of hang-ups that come while one is answered the last is answered after it.
+    """
     new_event_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
     with suppress(ImportError):
         from uvloop import new_event_loop
@@ -30,14 +36,29 @@ def run_until_signalled(body: Coroutine[Any, Any, None]) -> None:
             stopped = True
             task.cancel()
 
+        hung_up = asyncio.Event()
+
+        async def answer_hangups() -> None:
+            while True:
+                await hung_up.wait()
+                hung_up.clear()
+                try:
+                    await reload()
+                except Exception:  # a bug, and no reason to stop serving
+                    log.exception("reloading the configuration failed; the one before goes on to count")
+
         for number in ENDING:
             loop.add_signal_handler(number, stop)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
+        loop.add_signal_handler(signal.SIGHUP, hung_up.set)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {*ENDING, signal.SIGHUP})
+        answering = asyncio.create_task(answer_hangups())
         try:
             await body
         except asyncio.CancelledError:
             if not stopped:
                 raise
+        finally:
+            answering.cancel()
 
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from binlogd.cli.processes import end_with_parent
 from binlogd.config import Purpose, Settings, load_settings
@@ -22,8 +22,8 @@ def encode_options(options: Mapping[str, str | None]) -> bytes:
     return json.dumps({**options, "supervisor": os.getpid()}).encode() + b"\n"
 
 
-def settings_for(options: Mapping[str, str | None], purpose: Purpose, *, supervised: bool) -> Settings:
-    """The settings of this process: from its own options, or, supervised, from those its parent was given."""
+def launched(options: Mapping[str, str | None], purpose: Purpose, *, supervised: bool) -> Callable[[], Settings]:
+    """What reads the settings of this process, now and again: by its own options, or, supervised, its parent's."""
     if supervised:
         line = sys.stdin.buffer.readline(MAX_OPTIONS)
         if not line.endswith(b"\n"):
@@ -31,11 +31,15 @@ def settings_for(options: Mapping[str, str | None], purpose: Purpose, *, supervi
         told = json.loads(line)
         end_with_parent(told.pop("supervisor"))
         options = told
-    return load_settings(
-        options["config"],
-        source=options["source"],
-        listen=options["listen"],
-        data_dir=options["data_dir"],
-        http=options["http"],
-        purpose=purpose,
-    )
+
+    def load() -> Settings:
+        return load_settings(
+            options["config"],
+            source=options["source"],
+            listen=options["listen"],
+            data_dir=options["data_dir"],
+            http=options["http"],
+            purpose=purpose,
+        )
+
+    return load

@@ -5,13 +5,10 @@ from __future__ import annotations
 import os
 import resource
 import signal
-
-from binlogd.logs import get_logger
+from collections.abc import Callable
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
-
-log = get_logger(__name__)
 
 
 def end_with_parent(supervisor: int) -> None:
@@ -45,7 +42,7 @@ def prepare_process() -> None:
     a program (systemd-coredump) are not asked for of a process that is not dumpable, whose memory other processes of
     the same user cannot read either. Whoever sets BINLOGD_DEBUG wants to look inside, and can.
 
-    SIGHUP will reload the configuration one day; until then it says that it did not.
+    SIGHUP, which a terminal sends when it is closed, waits from here on until ``answer_hangups``.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
@@ -53,4 +50,15 @@ def prepare_process() -> None:
     if os.environ.get("BINLOGD_DEBUG", "0") in ("", "0"):
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         _prctl(_PR_SET_DUMPABLE, 0)
-    signal.signal(signal.SIGHUP, lambda *_: log.warning("SIGHUP: reloading is not available in this version; restart"))
+    hold_hangups()
+
+
+def hold_hangups() -> None:
+    """Let SIGHUP wait: nobody can answer it yet, or any more."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+
+
+def answer_hangups(answer: Callable[[], None]) -> None:
+    """Have ``answer`` called, in the main thread between two of its steps, at each SIGHUP, also one that has waited."""
+    signal.signal(signal.SIGHUP, lambda *_: answer())
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})

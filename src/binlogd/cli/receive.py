@@ -22,11 +22,11 @@ def command(
     log_level: str,
 ) -> None:
     """Receive from the source into the store; a second process (serve) may serve it."""
-    from binlogd.cli.launch import settings_for
+    from binlogd.cli.launch import launched
     from binlogd.cli.receiver_process import run_receiver
     from binlogd.config import Purpose
     from binlogd.logs import configure_logging
 
     configure_logging(log_format, log_level)
     options = {"config": config, "source": source, "listen": listen, "data_dir": data_dir, "http": http}
-    run_receiver(settings_for(options, Purpose.RECEIVE, supervised=supervised), supervised=supervised)
+    run_receiver(launched(options, Purpose.RECEIVE, supervised=supervised), supervised=supervised)

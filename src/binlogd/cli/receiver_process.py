@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import platform
 import signal
 import time
+from collections.abc import Callable
 from typing import Any
 
-from binlogd.cli.processes import prepare_process
-from binlogd.config import Compression, Divergence, Durability, Settings
+from binlogd.cli.processes import answer_hangups, hold_hangups, prepare_process
+from binlogd.cli.reload import Reloading
+from binlogd.config import Address, Compression, Divergence, Durability, Settings
 from binlogd.control.board import Board
 from binlogd.control.sockets import RECEIVER, SENDER, ControlThread, ask_status
 from binlogd.errors import StoreError, StoreUnreadable
 from binlogd.logs import get_logger
 from binlogd.receiver.link import Wake
-from binlogd.receiver.orders import Desk, Follow, Orders
+from binlogd.receiver.office import Office
+from binlogd.receiver.orders import Follow, Orders
 from binlogd.receiver.progress import Progress
 from binlogd.receiver.receiver import Receiver
 from binlogd.receiver.session import Secret, SourceOptions, Tls
@@ -30,14 +35,16 @@ from binlogd.store.watch import Watch
 from binlogd.wire.compression import Algorithm
 
 SUPERVISED_REFUSAL_PAUSE = 60.0  # seconds before a source that refused us is asked again, while replicas are served
+FIXED = ("data_dir", "server_id", "server_uuid", "store")
 PROGRESS_EVERY = 2.0  # seconds between lines about work that takes long
 
 log = get_logger(__name__)
 
 
-def source_options(settings: Settings, host: str, port: int) -> SourceOptions:
-    """What the receiver needs to know to reach a source."""
+def source_options(settings: Settings, address: Address | None = None) -> SourceOptions:
+    """What the receiver needs to know of a candidate, of the first when no ``address`` is given."""
     source = settings.source
+    host, port = address or source.hosts[0]
     return SourceOptions(
         host=host,
         port=port,
@@ -58,18 +65,30 @@ def source_options(settings: Settings, host: str, port: int) -> SourceOptions:
     )
 
 
-def orders(settings: Settings) -> Orders:
-    """What the receiver is told by the configuration."""
+def configured_orders(settings: Settings) -> Orders:
+    """What the configuration orders."""
     source = settings.source
     return Orders(
-        sources=tuple(source_options(settings, *address) for address in source.hosts),
+        tuple(source_options(settings, address) for address in source.hosts),
         follow=Follow(source.follow.value),
         keep_both=source.on_divergence is Divergence.NEW_TIMELINE,
     )
 
 
-def run_receiver(settings: Settings, *, supervised: bool = False) -> None:
-    """Receive until told to stop."""
+def fingerprint(settings: Settings) -> str:
+    """Of the source section, as far as it was written: another one is a newer word than a statement's.
+
+    Passwords are left out: one that is changed from time to time says nothing about whom to follow, and the hash of one
+    could be guessed. What stands at its default is left out too, so that a new version with new keys changes nothing.
+    """
+    secret = {"password", "password_file"}
+    written = settings.source.model_dump(mode="json", exclude_defaults=True, exclude=secret)
+    return hashlib.sha256(json.dumps(written, sort_keys=True).encode()).hexdigest()
+
+
+def run_receiver(load: Callable[[], Settings], *, supervised: bool = False) -> None:
+    """Receive until told to stop; ``load`` reads the configuration."""
+    settings = load()
     disk = Disk()
     folder = DataFolder(settings.data_dir)
     folder.prepare(disk)
@@ -91,22 +110,44 @@ def run_receiver(settings: Settings, *, supervised: bool = False) -> None:
         progress = Progress()
         board = Board(None if isinstance(recovered, StoreError) else recovered.publication)
         started = time.monotonic()
+        office = Office(
+            configured=configured_orders(settings),
+            fingerprint=fingerprint(settings),
+            folder=folder.path,
+            disk=disk,
+            wake=wake,
+        )
+        desk = office.desk
+        reloading = Reloading(settings, load, FIXED)
 
         def snapshot() -> dict[str, Any]:
             return {
                 "identity": {"server_id": identity.server_id, "server_uuid": identity.server_uuid},
                 "pid": os.getpid(),
                 "uptime_s": round(time.monotonic() - started, 3),
-                "source": progress.snapshot() | {"semi_sync_wanted": settings.source.semi_sync},
+                "source": progress.snapshot() | {"semi_sync_wanted": desk.newest.sources[0].semi_sync},
+                "orders": office.snapshot(),
                 "publication": board.current.encode() if board.current else None,
                 "damaged": [file.alarm() for file in still_damaged(damaged)],
             }
 
-        control = ControlThread(folder.path / RECEIVER, snapshot, board)
+        def reload() -> None:
+            again = reloading.again()
+            if again is not None:
+                # The port that we report is the one that we listen on, which is another's to change.
+                kept = again.model_copy(update={"server": settings.server})
+                try:
+                    office.reload(configured_orders(kept), fingerprint(kept))
+                except StoreError as bad:
+                    log.error("the configuration cannot be reloaded; send SIGHUP again", error=str(bad))
+
+        control = ControlThread(folder.path / RECEIVER, snapshot, board, office.answer)
         control.start()
+        answer_hangups(lambda: control.call(reload))
+
         try:
             Receiver(
-                desk=Desk(orders(settings), wake),
+                desk=desk,
                 folder=folder,
                 disk=disk,
                 identity=identity,
@@ -121,6 +162,7 @@ def run_receiver(settings: Settings, *, supervised: bool = False) -> None:
                 replicas=lambda: _replicas(folder),
             ).run()
         finally:
+            hold_hangups()
             control.stop()
     end = board.current or NOTHING
     log.info("receiver stopped", file=end.file, position=end.position)

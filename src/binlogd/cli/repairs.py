@@ -45,7 +45,7 @@ def repair(
     if wanted:
         settings = load_settings(config, source=source, data_dir=data_dir, purpose=Purpose.RECEIVE)
         identity = folder.identity(disk, server_id=settings.server_id, server_uuid=settings.server_uuid)
-        work = _Work(folder, disk, source_options(settings, *settings.source.hosts[0]), identity.server_id)
+        work = _Work(folder, disk, source_options(settings), identity.server_id)
         for path in wanted:
             timeline = next(each for each in timelines if each.path == path.parent)
             done = work.fetch(timeline, path.name, newest=timeline is timelines[-1])

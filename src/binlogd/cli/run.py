@@ -22,11 +22,15 @@ def command(
     log_level: str,
 ) -> None:
     """Receive from the source, serve replicas, answer status and health over HTTP; until SIGTERM or Ctrl-C."""
+    import asyncio
+    import signal
+
     from aiohttp import web
 
     from binlogd.cli.event_loop import run_until_signalled
-    from binlogd.cli.launch import encode_options
-    from binlogd.config import Address, Purpose, load_settings
+    from binlogd.cli.launch import encode_options, launched
+    from binlogd.cli.reload import Reloading, answers_hangups
+    from binlogd.config import Address, Purpose
     from binlogd.control.status import collect
     from binlogd.control.supervisor import Supervisor
     from binlogd.errors import ListenError
@@ -38,7 +42,8 @@ def command(
 
     configure_logging(log_format, log_level)
     options = {"config": config, "source": source, "listen": listen, "data_dir": data_dir, "http": http}
-    settings = load_settings(config, source=source, listen=listen, data_dir=data_dir, http=http, purpose=Purpose.RUN)
+    load = launched(options, Purpose.RUN, supervised=False)
+    settings = load()
     try:  # before anything is made on disk
         listening = open_socket(*settings.http.listen)
     except ListenError as taken:
@@ -53,6 +58,11 @@ def command(
             log_format = "human" if sys.stderr.isatty() else "json"
         arguments = ["--log-format", log_format, "--log-level", log_level]
         supervisor = Supervisor(("receive", "serve"), arguments, encode_options(options))
+        reloading = Reloading(settings, load, ("http.listen",))
+
+        async def reload() -> None:
+            if await asyncio.to_thread(reloading.again) is not None:
+                await supervisor.pass_on(signal.SIGHUP, answers_hangups)
 
         async def body() -> None:
             nonlocal code
@@ -66,6 +76,6 @@ def command(
             finally:
                 await runner.cleanup()
 
-        run_until_signalled(body())
+        run_until_signalled(body(), reload)
     if code:
         click.get_current_context().exit(code)

@@ -22,11 +22,11 @@ def command(
     log_level: str,
 ) -> None:
     """Serve the store to replicas, with or without a receiver at work on it."""
-    from binlogd.cli.launch import settings_for
+    from binlogd.cli.launch import launched
     from binlogd.cli.sender_process import run_sender
     from binlogd.config import Purpose
     from binlogd.logs import configure_logging
 
     configure_logging(log_format, log_level)
     options = {"config": config, "source": source, "listen": listen, "data_dir": data_dir, "http": http}
-    run_sender(settings_for(options, Purpose.SERVE, supervised=supervised))
+    run_sender(launched(options, Purpose.SERVE, supervised=supervised))

@@ -3,6 +3,7 @@
 ``receiver.sock`` and ``sender.sock`` answer lines of JSON with lines of JSON::
 
     {"ask": "status"}         one object: what this process can say of itself
+    {"ask": "order", …}       (receiver) carry out an order, and whether it was (receiver/office.py)
     {"ask": "publications"}   (receiver) the newest publication, and then of every later one what is new (board.py);
                               of those that come faster than they are read, the newest: it holds all before it;
                               null, and no more, while the receiver itself does not know what the store holds
@@ -19,7 +20,7 @@ import os
 import socket
 import sys
 import threading
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 RECEIVER = "receiver.sock"
 SENDER = "sender.sock"
-MAX_REQUEST = 4096  # bytes: a request is one short line
+MAX_REQUEST = 16 * 1024  # bytes: a request is one line, an order's with a few names and paths
 MAX_REPLY = 256 * 1024 * 1024  # bytes: two GTID sets of a million intervals each, many times over
 READ_SIZE = 1024 * 1024  # bytes of publications taken at a time
 BACKLOG = 100  # who may wait to be accepted: a few ask, every sender follows
@@ -42,7 +43,10 @@ LISTEN_AGAIN = 5.0  # seconds between two looks whether the socket is still ther
 SWITCH_INTERVAL = 0.0005  # seconds that a control thread may keep the interpreter from the other: a tenth of the usual
 ASK_TIMEOUT = 5.0  # seconds for a status: a snapshot is ready at once, or the process is in trouble
 
+ORDER_TIMEOUT = 30.0  # seconds for an order, which is written to the disk before it counts
+
 Snapshot = Callable[[], dict[str, Any]]
+TakeOrder = Callable[[Mapping[str, Any]], dict[str, Any]]
 
 log = get_logger(__name__)
 
@@ -58,16 +62,19 @@ def reachable(path: Path) -> Iterator[str]:
 
 
 class ControlServer:
-    """Answers on one socket. ``board`` is given by the receiver alone.
+    """Answers on one socket. ``board`` and ``take_order`` are given by the receiver alone.
 
     It works on when it cannot be asked: on a full disk, without file descriptors, in a folder that was moved. Every
     LISTEN_AGAIN seconds it looks whether its socket is still the one under its name, and makes it anew.
     """
 
-    def __init__(self, path: Path, snapshot: Snapshot, board: Board | None = None) -> None:
+    def __init__(
+        self, path: Path, snapshot: Snapshot, board: Board | None = None, take_order: TakeOrder | None = None
+    ) -> None:
         self._path = path
         self._snapshot = snapshot
         self._board = board
+        self._take_order = take_order
         self._listening: socket.socket | None = None
         self._made: os.stat_result | None = None  # our socket file
         self._tasks: list[asyncio.Task[None]] = []  # that keeps listening, and that accepts
@@ -176,6 +183,8 @@ class ControlServer:
             asked = question.get("ask") if isinstance(question, dict) else question
             if asked == "status":
                 await _say(writer, self._snapshot())
+            elif asked == "order" and self._take_order is not None:
+                await _say(writer, self._take_order(question))
             elif asked == "publications" and self._board is not None:
                 with writer.get_extra_info("socket").dup() as connection:  # asyncio's own lets nobody else send
                     connection.setblocking(False)
@@ -227,8 +236,8 @@ class ControlThread:
     and the other thread asks for it again after each system call.
     """
 
-    def __init__(self, path: Path, snapshot: Snapshot, board: Board) -> None:
-        self._server = ControlServer(path, snapshot, board)
+    def __init__(self, path: Path, snapshot: Snapshot, board: Board, take_order: TakeOrder | None = None) -> None:
+        self._server = ControlServer(path, snapshot, board, take_order)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="control", daemon=True)
         self._usual_interval = sys.getswitchinterval()
@@ -238,6 +247,10 @@ class ControlThread:
         sys.setswitchinterval(SWITCH_INTERVAL)
         self._loop.run_until_complete(self._server.start())
         self._thread.start()
+
+    def call(self, callback: Callable[[], None]) -> None:
+        """Have it called in that thread. Safe in a signal handler, until ``stop``."""
+        self._loop.call_soon_threadsafe(callback)
 
     def stop(self) -> None:
         """Stop listening, and wait for the thread."""
@@ -262,6 +275,22 @@ def ask_status(path: Path) -> dict[str, Any] | None:
             with connection.makefile("rb") as lines:
                 answer = json.loads(lines.readline(MAX_REPLY))
     except (OSError, ValueError):
+        return None
+    return answer if isinstance(answer, dict) else None
+
+
+async def ask(path: Path, question: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What the process behind a socket answers; None when none does, or not in time."""
+    try:
+        async with asyncio.timeout(ORDER_TIMEOUT):
+            with reachable(path) as name:
+                reader, writer = await asyncio.open_unix_connection(name, limit=MAX_REPLY)
+            try:
+                writer.write(json.dumps(dict(question)).encode() + b"\n")
+                answer = json.loads(await reader.readline())
+            finally:
+                writer.close()
+    except (OSError, ValueError, TimeoutError):
         return None
     return answer if isinstance(answer, dict) else None
 

@@ -122,7 +122,8 @@ def alarms(
     if receiver is None:
         found.append(Alarm("critical", "receiver_down", None, "no receiver runs on this store", "start binlogd run"))
     else:
-        found += _source_alarms(receiver["source"])
+        stopped = not receiver.get("orders", {"running": True})["running"]
+        found += [_stopped(receiver["source"])] if stopped else _source_alarms(receiver["source"])
     if sender is None:
         found.append(
             Alarm("critical", "sender_down", None, "nothing serves this store to replicas", "start binlogd run")
@@ -134,6 +135,16 @@ def _source_alarms(source: dict[str, Any]) -> list[Alarm]:
     missing = source["missing"]
     found = [Alarm("critical", "store_missing", None, missing, MISSING_HINT)] if missing else []
     return found + _stream_alarms(source)
+
+
+def _stopped(source: dict[str, Any]) -> Alarm:
+    return Alarm(
+        "warning",
+        "receiving_stopped",
+        None,
+        "receiving was stopped by STOP REPLICA: what the source commits now is not kept here",
+        f"START REPLICA goes on; the source must still have its binary logs from {source['file'] or 'the first'} on",
+    )
 
 
 def _stream_alarms(source: dict[str, Any]) -> list[Alarm]:

@@ -12,7 +12,7 @@ import asyncio
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from binlogd.logs import get_logger
@@ -21,6 +21,7 @@ PAUSE_SHORTEST = 0.5  # seconds before a child that died is started again
 PAUSE_LONGEST = 30.0
 STEADY = 30.0  # seconds of running after which the next pause is the shortest again
 STOP_TIMEOUT = 15.0  # seconds a child has to stop in order before it is killed
+STARTING = 0.05  # seconds between two looks whether a child that starts has come so far
 CANNOT_START = 71  # exit code of a child that could not even be started (sysexits.h: EX_OSERR)
 
 log = get_logger(__name__)
@@ -79,6 +80,17 @@ class Supervisor:
     def alive(self) -> dict[str, bool]:
         """Which children run now."""
         return {name: name in self._children and self._children[name].returncode is None for name in self._names}
+
+    async def pass_on(self, number: signal.Signals, answers: Callable[[int], bool]) -> None:
+        """Send a signal to every child, when it can answer it; one that has ended meanwhile needs none."""
+
+        async def to(process: asyncio.subprocess.Process) -> None:
+            while process.returncode is None and not answers(process.pid):  # noqa: ASYNC110 - a process, no event
+                await asyncio.sleep(STARTING)
+            if process.returncode is None:
+                process.send_signal(number)
+
+        await asyncio.gather(*map(to, list(self._children.values())))
 
     def _kept(self, keeper: asyncio.Task[None]) -> None:
         """A keeper that fails is a bug, and must not leave its child unkept unnoticed."""

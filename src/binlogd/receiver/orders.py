@@ -26,13 +26,15 @@ class Follow(Enum):
 class Orders:
     """``sources`` are the candidates, in the order in which they are asked; at least one.
 
-    ``keep_both`` is on_divergence = "new-timeline"; with ``running`` False nothing is received.
+    ``keep_both`` is on_divergence = "new-timeline"; with ``running`` False nothing is received. ``by_statement`` are
+    sources that no configuration names: somebody who may mend a mistake is there when they are ordered.
     """
 
     sources: tuple[SourceOptions, ...]
     follow: Follow = Follow.FIRST
     keep_both: bool = False
     running: bool = True
+    by_statement: bool = False
 
 
 class Desk:

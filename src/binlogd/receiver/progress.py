@@ -59,6 +59,7 @@ class Progress:
     reconnects: int = 0
     last_error: str = ""
     last_hint: str = ""
+    last_errno: int = 0
     alarm: str = ""  # the code of the alarm that the last error is
     missing: str = ""  # what was published and is not on disk any more
     since: float = field(default_factory=time.time)
@@ -78,8 +79,8 @@ class Progress:
         self.alarm = ""
         self.since = time.time()
 
-    def failed(self, state: State, message: str, hint: str, *, alarm: str = "") -> None:
-        """Not streaming any more, and why. ``since`` stays what it is while that does."""
+    def failed(self, state: State, message: str, hint: str, *, alarm: str = "", code: int = 0) -> None:
+        """Not streaming any more, and why; ``code`` is MySQL's number of it. ``since`` stays what it is while that does."""
         now = time.time()
         if (state, message) != (self.state, self.last_error):
             self.since = now
@@ -87,6 +88,7 @@ class Progress:
         self.alarm = alarm
         self.last_error = message
         self.last_hint = hint
+        self.last_errno = code
         self.lost_at = self.lost_at or now
 
     def suspect(self, trouble: BinlogdError) -> None:
@@ -137,6 +139,7 @@ class Progress:
             "reconnects": self.reconnects,
             "last_error": self.last_error or None,
             "last_hint": self.last_hint or None,
+            "last_errno": self.last_errno or None,
             "alarm": self.alarm or None,
             "missing": self.missing or None,
         }

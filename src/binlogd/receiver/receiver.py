@@ -181,7 +181,7 @@ class Receiver:
         except Stopped:
             self._progress.state = State.STOPPED
         except BinlogdError as bad:
-            self._progress.failed(State.FAILED, bad.message, bad.hint, alarm=bad.alarm)
+            self._progress.failed(State.FAILED, bad.message, bad.hint, alarm=bad.alarm, code=bad.code)
             raise
         finally:
             if self._tail is not None:
@@ -196,7 +196,7 @@ class Receiver:
         if lasting is None:
             pause = backoff.next()
             self._progress.suspect(trouble)
-            self._progress.failed(State.BACKOFF, trouble.message, trouble.hint)
+            self._progress.failed(State.BACKOFF, trouble.message, trouble.hint, code=trouble.code)
             self._progress.reconnects += 1
             log.warning("source lost", error=trouble.message, hint=trouble.hint, retry_in=f"{pause:.1f}s")
             self._wake.sleep(pause)
@@ -235,7 +235,7 @@ class Receiver:
 
     def _refused(self, lasting: BinlogdError, pause: float) -> None:
         known = (self._progress.state, self._progress.last_error) == (State.FAILED, lasting.message)
-        self._progress.failed(State.FAILED, lasting.message, lasting.hint, alarm=lasting.alarm)
+        self._progress.failed(State.FAILED, lasting.message, lasting.hint, alarm=lasting.alarm, code=lasting.code)
         if not known:  # it is said once, and stands in the status as long as it lasts
             log.error("source refused", error=lasting.message, hint=lasting.hint)
         self._wake.sleep(pause)
@@ -389,7 +389,7 @@ class Receiver:
         if not trouble.retriable:
             return trouble
         if isinstance(trouble, Unreachable):
-            if trouble.code == 2005 and not self._reached:
+            if trouble.code == 2005 and not self._reached and not self._desk.newest.by_statement:
                 return ConfigError(trouble.message, hint=trouble.hint)
             return None
         if not isinstance(trouble, ServerError) or trouble.code not in FATAL_CODES:

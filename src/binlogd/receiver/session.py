@@ -142,8 +142,8 @@ class Session:
         while connection.state is not ClientState.READY:
             if connection.state is ClientState.WANT_TLS:
                 link.send(connection.data_to_send())
-                link.start_tls(self._tls_context(), options.host)
-                connection.tls_established(verified=self._verifies)
+                link.start_tls(tls_context(options), options.host)
+                connection.tls_established(verified=_verifies(options))
             else:
                 try:
                     connection.receive(link.receive())
@@ -353,26 +353,27 @@ class Session:
                 return rows[0][1].upper()
         return ""
 
-    @property
-    def _verifies(self) -> bool:
-        """Whether the source has to prove who it is."""
-        return self._options.tls in (Tls.VERIFY_CA, Tls.VERIFY_IDENTITY)
 
-    def _tls_context(self) -> ssl.SSLContext:
-        options = self._options
-        try:
-            if self._verifies:
-                context = ssl.create_default_context(cafile=options.tls_ca)
-                context.check_hostname = options.tls is Tls.VERIFY_IDENTITY
-            else:
-                context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-                context.check_hostname = False
-                context.verify_mode = ssl.CERT_NONE
-            if options.tls_cert is not None:
-                context.load_cert_chain(options.tls_cert, options.tls_key)
-        except (OSError, ssl.SSLError) as bad:
-            raise ConfigError(
-                f"cannot load the TLS files for the source: {bad}",
-                hint="check source.tls_ca, tls_cert and tls_key",
-            ) from bad
-        return context
+def _verifies(options: SourceOptions) -> bool:
+    """Whether the source has to prove who it is."""
+    return options.tls in (Tls.VERIFY_CA, Tls.VERIFY_IDENTITY)
+
+
+def tls_context(options: SourceOptions) -> ssl.SSLContext:
+    """What the options say of certificates; ConfigError when their files cannot be loaded."""
+    try:
+        if _verifies(options):
+            context = ssl.create_default_context(cafile=options.tls_ca)
+            context.check_hostname = options.tls is Tls.VERIFY_IDENTITY
+        else:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        if options.tls_cert is not None:
+            context.load_cert_chain(options.tls_cert, options.tls_key)
+    except (OSError, ssl.SSLError) as bad:
+        raise ConfigError(
+            f"cannot load the TLS files for the source: {bad}",
+            hint="check source.tls_ca, tls_cert and tls_key",
+        ) from bad
+    return context

@@ -21,7 +21,8 @@ from binlogd.sender.dump import Dump, DumpRequest
 from binlogd.sender.gate import TOO_MANY
 from binlogd.sender.service import Connection, Service, User
 from binlogd.sender.sql.execute import execute
-from binlogd.sender.sql.results import ColumnKind, ColumnSpec, ResultSet
+from binlogd.sender.sql.refusals import without_secrets
+from binlogd.sender.sql.results import ColumnKind, ColumnSpec, Errand, ResultSet
 from binlogd.sender.sql.session import SessionState, announcement
 from binlogd.sender.sql.statements import Role
 from binlogd.wire.auth import Account, make_nonce
@@ -185,8 +186,8 @@ class Conversation:
             case InitDb():
                 raise Refusal(1049, "42000", f"Unknown database '{command.database}'")
             case Query():
-                connection.working("Query", command.sql)
-                self._query(command.sql)
+                connection.working("Query", without_secrets(command.sql))
+                await self._query(command.sql)
             case RegisterReplica():
                 connection.registered = command
                 wire.reply_ok()
@@ -195,9 +196,11 @@ class Conversation:
             case _:
                 raise Refusal(ER_UNKNOWN_COM, "08S01", "Unknown command")
 
-    def _query(self, text: str) -> None:
+    async def _query(self, text: str) -> None:
         service = self._service
         outcome = execute(text, session=self._session, facts=service.facts(), backend=service, role=self._role())
+        if isinstance(outcome, Errand):
+            outcome = outcome.finish(await service.ask_receiver(outcome.question))
         self._connection.database = self._session.database
         if isinstance(outcome, ResultSet):
             self._wire.reply_result([_column(spec) for spec in outcome.columns], outcome.text_rows())

@@ -11,7 +11,7 @@ import socket
 import ssl
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +31,10 @@ from binlogd.wire.rsa import RsaKey
 
 NO_SUCH_THREAD = 1094
 UNKNOWN_SOURCE_VERSION = "8.0.0"  # while nothing is stored: any client can talk to it
+
+
+AskReceiver = Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any] | None]]
+"""A question to the receiver; None when none answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +97,7 @@ class Service:
         require_tls: bool,
         max_connections: int,
         port: int,
+        ask_receiver: AskReceiver | None = None,
     ) -> None:
         self.catalog = catalog
         self.live = LiveTail(catalog, Blocks())
@@ -112,8 +117,23 @@ class Service:
         self._folder = folder
         self._users = users
         self._port = port
+        self._ask_receiver = ask_receiver
         self._started = time.monotonic()
         self._next_id = 1
+
+    def reload(
+        self, *, users: Mapping[str, User], tls: ssl.SSLContext | None, require_tls: bool, max_connections: int
+    ) -> None:
+        """Let these count for everybody who logs in from now on. As in MySQL, those who are in stay."""
+        self._users = users
+        self.decoy = decoy_for([user.account for user in users.values()])
+        self.tls = tls
+        self.require_tls = require_tls
+        self.max_connections = self.gate.max_connections = max_connections
+
+    async def ask_receiver(self, question: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """What the receiver says to a question; None when there is none that answers."""
+        return None if self._ask_receiver is None else await self._ask_receiver(question)
 
     # --- connections ---
 

@@ -13,6 +13,7 @@ from binlogd.sender.sql import (
     AttachedReplica,
     BinaryLog,
     BinaryLogStatus,
+    Errand,
     KillTarget,
     Ok,
     Process,
@@ -88,8 +89,15 @@ class Client:
     session: SessionState = field(default_factory=lambda: SessionState(7, "repl", "10.0.0.1"))
     backend: Knowledge = field(default_factory=Knowledge)
 
+    questions: list[dict[str, Any]] = field(default_factory=list)  # to the receiver
+    answer: dict[str, Any] | None = None  # of the receiver
+
     def run(self, statement: str | bytes) -> Ok | ResultSet:
-        return execute(statement, session=self.session, facts=self.facts, backend=self.backend, role=self.role)
+        outcome = execute(statement, session=self.session, facts=self.facts, backend=self.backend, role=self.role)
+        if not isinstance(outcome, Errand):
+            return outcome
+        self.questions.append(dict(outcome.question))
+        return outcome.finish(self.answer)
 
     def ok(self, statement: str) -> None:
         assert self.run(statement) == Ok()

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pymysql
 import pytest
 
-from binlogd.sender.sql import ColumnKind, ResultSet, Role, SessionState
+from binlogd.errors import Refusal
+from binlogd.receiver.link import Wake
+from binlogd.receiver.office import Office
+from binlogd.receiver.orders import Orders
+from binlogd.receiver.session import Secret, SourceOptions
+from binlogd.sender.sql import ColumnKind, Errand, Ok, ResultSet, Role, SessionState, execute
 from binlogd.sender.sql.catalog import CATALOG, Validity, VariableKind
+from binlogd.store.disk import Disk
 from testbed.cluster import Cluster
 from testbed.distributions import Distribution
 
@@ -164,6 +172,7 @@ def test_same_answer(real: Real, client: Client, statement: str) -> None:
         "SHOW BINARY LOGS",
         "SHOW BINARY LOG STATUS",
         "SHOW REPLICAS",
+        "SHOW REPLICA STATUS",
         "SHOW PROCESSLIST",
         "SHOW STATUS LIKE 'Uptime'",
         "SHOW DATABASES",
@@ -257,6 +266,74 @@ def test_same_error_in_the_same_words(real: Real, client: Client, statement: str
     expected = real.error(statement)
     assert expected is not None
     assert (refusal.code, refusal.message) == expected
+
+
+class Ordered(Client):
+    """An admin's connection, beside a receiver's office."""
+
+    def __init__(self, office: Office) -> None:
+        super().__init__(Role.ADMIN)
+        self.office = office
+
+    def run(self, statement: str | bytes) -> Ok | ResultSet:
+        outcome = execute(statement, session=self.session, facts=self.facts, backend=self.backend, role=self.role)
+        if not isinstance(outcome, Errand):
+            return outcome
+        return outcome.finish(json.loads(json.dumps(self.office.answer(outcome.question))))
+
+
+def told(connection: Ordered | Real, statement: str) -> tuple[int | None, list[tuple[str | None, ...]]]:
+    """The number of the error, and what SHOW WARNINGS has."""
+    code = None
+    try:
+        connection.run(statement)
+    except pymysql.MySQLError as error:
+        code = error.args[0]
+    except Refusal as refusal:
+        code = refusal.code
+    shown = connection.run("SHOW WARNINGS")
+    rows = list(shown.text_rows()) if isinstance(shown, ResultSet) else shown[1] if isinstance(shown, tuple) else []
+    return code, [row for row in rows if row[1] not in ("1759", "1760")]  # that it keeps passwords in the clear
+
+
+def test_orders_have_the_same_course(real: Real, tmp_path: Path) -> None:
+    """Of a replica that is configured, before and while it receives."""
+    source = SourceOptions("127.0.0.1", 1, "repl", Secret(""))
+    office = Office(configured=Orders((source,)), fingerprint="", folder=tmp_path, disk=Disk(), wake=Wake())
+    here = Ordered(office)
+    change = "CHANGE REPLICATION SOURCE TO"
+    here.run("STOP REPLICA")
+    real.run(f"{change} SOURCE_HOST='127.0.0.1', SOURCE_PORT=1, SOURCE_USER='repl', SOURCE_AUTO_POSITION=1")
+    try:
+        for statement in (
+            "STOP REPLICA",
+            "STOP REPLICA IO_THREAD",
+            f"{change} SOURCE_HOST=''",
+            f"{change} SOURCE_HEARTBEAT_PERIOD=5000000",
+            f"{change} SOURCE_PORT='1'",
+            f"{change} SOURCE_HOST='a' SOURCE_PORT=1",
+            f"{change} SOURCE_HOST='127.0.0.1', SOURCE_PASSWORD='hush', SOURCE_HOST='127.0.0.2', SOURCE_PORT=0",
+            f"{change} SOURCE_SSL=0, GET_SOURCE_PUBLIC_KEY=1",
+            "STOP REPLICA FOR CHANNEL 'other'",
+            "START REPLICA",
+            "START REPLICA IO_THREAD",
+            f"{change} SOURCE_PORT=2",
+            "RESET REPLICA",
+            "RESET REPLICA ALL",
+            "STOP REPLICA",
+            "STOP REPLICA",
+        ):
+            assert told(here, statement) == told(real, statement), statement
+        expected = real.run("SHOW REPLICA STATUS")
+        assert expected is not None
+        there = dict(zip((name for name, _ in expected[0]), expected[1][0], strict=True))
+        first = office.desk.newest.sources[0]
+        assert (first.host, str(first.port), first.user) == (
+            there["Source_Host"], there["Source_Port"], there["Source_User"]
+        )  # fmt: skip
+    finally:
+        real.run("STOP REPLICA")
+        real.run("RESET REPLICA ALL")
 
 
 @pytest.mark.parametrize(

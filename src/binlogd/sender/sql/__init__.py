@@ -11,7 +11,7 @@ Which statements and variables there are is said in two tables, ``statements.REQ
 from binlogd.sender.sql.backend import AttachedReplica, Backend, BinaryLog, BinaryLogStatus, Process
 from binlogd.sender.sql.execute import execute
 from binlogd.sender.sql.facts import ServerFacts, advertised_version
-from binlogd.sender.sql.results import ColumnKind, ColumnSpec, Ok, Outcome, ResultSet
+from binlogd.sender.sql.results import ColumnKind, ColumnSpec, Errand, Ok, Outcome, ResultSet
 from binlogd.sender.sql.session import Announcement, SessionState, announcement
 from binlogd.sender.sql.statements import KillTarget, Role
 
@@ -23,6 +23,7 @@ __all__ = [
     "BinaryLogStatus",
     "ColumnKind",
     "ColumnSpec",
+    "Errand",
     "KillTarget",
     "Ok",
     "Outcome",

@@ -31,7 +31,13 @@ from binlogd.sender.sql.expressions import (
     SystemVariable,
     UserVariable,
 )
-from binlogd.sender.sql.refusals import illegal_number, illegal_user_variable, not_supported, syntax_error
+from binlogd.sender.sql.refusals import (
+    illegal_number,
+    illegal_user_variable,
+    not_supported,
+    secret_ahead,
+    syntax_error,
+)
 from binlogd.sender.sql.tokens import Token, TokenKind
 
 T = TypeVar("T")
@@ -86,7 +92,20 @@ class Cursor:
         return token
 
     def error(self) -> Refusal:
-        return syntax_error(self.statement, self.token.start)
+        return syntax_error(self.statement, self.token.start, list(self._secrets()))
+
+    def _secrets(self) -> Iterator[tuple[int, int]]:
+        """Where passwords stand, from and to: the string behind a word that says so, else all that is behind it."""
+        tokens = iter(self._tokens)
+        for token in tokens:
+            if token.kind is TokenKind.WORD and secret_ahead(token.value):
+                value = next(tokens, token)
+                if value.upper == "=":
+                    value = next(tokens, value)
+                if value.kind is not TokenKind.STRING:
+                    yield value.start, len(self.statement)
+                    return
+                yield value.start, value.end
 
     def at(self, *words: str) -> bool:
         """Whether the next tokens are these keywords or operators."""

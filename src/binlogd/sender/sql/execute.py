@@ -8,9 +8,9 @@ A refusal is also what SHOW WARNINGS shows afterwards, until the next statement 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from binlogd.errors import Refusal
 from binlogd.sender.sql.backend import Backend
@@ -20,14 +20,18 @@ from binlogd.sender.sql.expressions import Expression, Value
 from binlogd.sender.sql.facts import ServerFacts, version_number
 from binlogd.sender.sql.parser import parse
 from binlogd.sender.sql.refusals import access_denied, no_such_thread, not_owner, too_big, unknown_database
-from binlogd.sender.sql.results import ColumnKind, ColumnSpec, Ok, Outcome, ResultSet
+from binlogd.sender.sql.replica_orders import notes_of, question
+from binlogd.sender.sql.replica_status import replica_status
+from binlogd.sender.sql.results import ColumnKind, ColumnSpec, Errand, Ok, Outcome, ResultSet
 from binlogd.sender.sql.session import Diagnostic, SessionState
 from binlogd.sender.sql.statements import (
     Assignment,
+    ChangeSource,
     Default,
     Kill,
     Limit,
     Nothing,
+    ResetReplica,
     Role,
     Select,
     Set,
@@ -42,10 +46,13 @@ from binlogd.sender.sql.statements import (
     ShowDiagnostics,
     ShowProcesslist,
     ShowReplicas,
+    ShowReplicaStatus,
     ShowStatus,
     ShowTables,
     ShowVariables,
+    StartReplica,
     Statement,
+    StopReplica,
     Transaction,
     Use,
     Word,
@@ -74,11 +81,26 @@ def execute(
         execution = _Execution(session, facts, backend, role)
         outcome = execution.run(parsed)
     except Refusal as refusal:
-        session.diagnostics = (Diagnostic("Error", refusal.code, refusal.message),)
+        _refused(session, refusal)
         raise
+    if isinstance(outcome, Errand):
+        return replace(outcome, finish=lambda answer: _finished(outcome, answer, session))
     if not isinstance(parsed, ShowDiagnostics):
         session.diagnostics = tuple(execution.variables.warnings)
     return outcome
+
+
+def _refused(session: SessionState, refusal: Refusal) -> None:
+    session.diagnostics = (Diagnostic("Error", refusal.code, refusal.message),)
+
+
+def _finished(errand: Errand, answer: Mapping[str, Any] | None, session: SessionState) -> Ok | ResultSet:
+    session.diagnostics = ()
+    try:
+        return errand.finish(answer)
+    except Refusal as refusal:
+        _refused(session, refusal)
+        raise
 
 
 class _Execution:
@@ -190,6 +212,20 @@ class _Execution:
             server_id, source_id, uuid = "Server_id", "Master_id", "Slave_UUID"
         return _result((server_id, _INT), "Host", ("Port", _INT), (source_id, _INT), uuid, rows=self.backend.replicas())
 
+    def show_replica_status(self, statement: ShowReplicaStatus) -> Errand:
+        def finish(status: Mapping[str, Any] | None) -> ResultSet:
+            end = self.backend.binary_log_status()
+            return replica_status(
+                status,
+                executed=end.gtid_executed if end is not None else "",
+                published=(end.file, end.position) if end is not None else ("", 0),
+                size=sum(log.size for log in self.backend.binary_logs()),
+                gtids=self.context.facts.gtid_mode == "ON",
+                old=statement.old_names,
+            )
+
+        return Errand({"ask": "status"}, finish)
+
     def show_processlist(self, statement: ShowProcesslist) -> ResultSet:
         rows = [
             process if statement.full or process.info is None else process._replace(info=process.info[:MAX_INFO])
@@ -241,6 +277,18 @@ class _Execution:
         self.backend.kill(connection_id, statement.target)
         return Ok()
 
+    def order(self, statement: ChangeSource | StartReplica | StopReplica | ResetReplica) -> Errand:
+        """For the receiver."""
+
+        def finish(answer: Mapping[str, Any] | None) -> Ok:
+            notes = notes_of(answer)
+            if isinstance(statement, ChangeSource):
+                notes += statement.notes
+            self.session.diagnostics = tuple(notes)
+            return Ok(warnings=len(notes))
+
+        return Errand(question(statement), finish)
+
     def use(self, statement: Use) -> NoReturn:
         """There are no databases."""
         raise unknown_database(statement.database)
@@ -258,11 +306,16 @@ HANDLERS: dict[type[Statement], Callable[..., Outcome]] = {
     ShowBinaryLogs: _Execution.show_binary_logs,
     ShowBinaryLogStatus: _Execution.show_binary_log_status,
     ShowReplicas: _Execution.show_replicas,
+    ShowReplicaStatus: _Execution.show_replica_status,
     ShowProcesslist: _Execution.show_processlist,
     ShowDatabases: _Execution.show_databases,
     ShowTables: _Execution.show_tables,
     ShowDiagnostics: _Execution.show_diagnostics,
     Kill: _Execution.kill,
+    ChangeSource: _Execution.order,
+    StartReplica: _Execution.order,
+    StopReplica: _Execution.order,
+    ResetReplica: _Execution.order,
     Use: _Execution.use,
     Transaction: _Execution.transaction,
 }

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from binlogd.sender.sql.cursor import RESERVED, Cursor
 from binlogd.sender.sql.expressions import Column, Expression, Like, Literal, Scope
 from binlogd.sender.sql.refusals import empty_query, too_many_columns
+from binlogd.sender.sql.replica_orders import change_source, replica_status, reset_replica, start_replica, stop_replica
 from binlogd.sender.sql.statements import (
     AssignedValue,
     Assignment,
@@ -33,6 +34,7 @@ from binlogd.sender.sql.statements import (
     ShowDiagnostics,
     ShowProcesslist,
     ShowReplicas,
+    ShowReplicaStatus,
     ShowStatus,
     ShowTables,
     ShowVariables,
@@ -77,6 +79,9 @@ class _Parser(Cursor):
             "BEGIN": self._begin,
             "START": self._start,
             "COMMIT": self._commit,
+            "CHANGE": lambda: change_source(self),
+            "STOP": self._stop,
+            "RESET": self._reset,
             "ROLLBACK": self._rollback,
         }
         rule = rules.get(self.token.upper)
@@ -209,6 +214,10 @@ class _Parser(Cursor):
             return ShowReplicas()
         if self.accept("SLAVE", "HOSTS"):
             return ShowReplicas(old_names=True)
+        for word in ("REPLICA", "SLAVE"):
+            if self.accept(word, "STATUS"):
+                replica_status(self)
+                return ShowReplicaStatus(old_names=word == "SLAVE")
         if self.accept("FULL", "PROCESSLIST"):
             return ShowProcesslist(full=True)
         if self.accept("PROCESSLIST"):
@@ -266,11 +275,26 @@ class _Parser(Cursor):
         self.accept("WORK")
         return Transaction(TransactionVerb.BEGIN)
 
-    def _start(self) -> Transaction:
+    def _start(self) -> Statement:
+        if self._replica():
+            return start_replica(self)
         self.expect("TRANSACTION")
         if not self.accept("READ", "ONLY"):
             self.accept("READ", "WRITE")
         return Transaction(TransactionVerb.BEGIN)
+
+    def _replica(self) -> bool:
+        return self.accept("REPLICA") or self.accept("SLAVE")
+
+    def _stop(self) -> Statement:
+        if not self._replica():
+            raise self.error()
+        return stop_replica(self)
+
+    def _reset(self) -> Statement:
+        if not self._replica():
+            raise self.error()
+        return reset_replica(self)
 
     def _commit(self) -> Transaction:
         self.accept("WORK")

@@ -7,6 +7,9 @@ and made printable before it goes into a message: a message is one line.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
+
 from binlogd.errors import Refusal
 
 NEAR_LENGTH = 80  # MySQL's own limit in ER_PARSE_ERROR: '%-.80s'
@@ -20,9 +23,36 @@ def printable(text: str, limit: int = QUOTED_LENGTH) -> str:
     )
 
 
-def syntax_error(statement: str, offset: int) -> Refusal:
-    """1064: ``statement`` cannot be understood from ``offset`` on."""
-    near = printable(statement[offset : offset + NEAR_LENGTH], NEAR_LENGTH)
+HIDDEN = "<secret>"  # what MySQL writes into its logs in the place of a password
+_SECRET_AHEAD = re.compile(r"(?:pas[a-z]*w|pwd|identified)\w*", re.IGNORECASE)  # misspelt ones too
+_NO_SECRET = re.compile(r"\s*(?:SELECT|SHOW)\b", re.IGNORECASE)
+
+
+def secret_ahead(text: str) -> re.Match[str] | None:
+    """The first word behind which a password may stand."""
+    return _SECRET_AHEAD.search(text)
+
+
+def without_secrets(statement: str) -> str:
+    """``statement`` up to a word that a password may follow: what others may be shown of it."""
+    found = None if _NO_SECRET.match(statement) else secret_ahead(statement)
+    return statement if found is None else f"{statement[: found.end()]} = {HIDDEN}"
+
+
+def syntax_error(statement: str, offset: int, secrets: Iterable[tuple[int, int]] | None = None) -> Refusal:
+    """1064: ``statement`` cannot be understood from ``offset`` on.
+
+    ``secrets`` are the places that are not repeated; where they are not known, all behind a word that promises one.
+    """
+    if secrets is None:
+        found = None if _NO_SECRET.match(statement) else secret_ahead(statement)
+        secrets = () if found is None else ((found.end(), len(statement)),)
+    shown, at = "", offset
+    for start, end in secrets:
+        if end > at:
+            shown += statement[at:start] + HIDDEN  # nothing, where the secret began before
+            at = end
+    near = printable(shown + statement[at : at + NEAR_LENGTH], NEAR_LENGTH)
     line = statement.count("\n", 0, offset) + 1
     return Refusal(
         1064,
@@ -46,6 +76,48 @@ def invalid_characters(charset: str, raw: bytes) -> Refusal:
 
 def not_supported(what: str) -> Refusal:
     return Refusal(1235, "42000", f"This version of MySQL doesn't yet support '{what}'")
+
+
+def not_supported_because(what: str, why: str) -> Refusal:
+    """1235, with what to do instead."""
+    refusal = not_supported(what)
+    return Refusal(refusal.code, refusal.sqlstate, f"{refusal.message}: {why}")
+
+
+def wrong_arguments(option: str) -> Refusal:
+    return Refusal(1210, "HY000", f"Incorrect arguments to {option}")
+
+
+def string_too_long(text: str, option: str, longest: int) -> Refusal:
+    return Refusal(
+        1470, "HY000", f"String '{printable(text, 70)}' is too long for {option} (should be no longer than {longest})"
+    )
+
+
+def password_too_long(longest: int) -> Refusal:
+    return Refusal(
+        3056,
+        "HY000",
+        f"The password provided for the replication user exceeds the maximum length of {longest} characters",
+    )
+
+
+def heartbeat_out_of_range() -> Refusal:
+    return Refusal(
+        1624,
+        "HY000",
+        "The requested value for the heartbeat period is either negative or exceeds the maximum allowed (4294967"
+        " seconds).",
+    )
+
+
+def no_such_channel(name: str) -> Refusal:
+    return Refusal(3074, "HY000", f"Replica channel '{printable(name)}' does not exist.")
+
+
+def changed_nothing(why: str) -> Refusal:
+    """1201, what MySQL says when it cannot get at its connection metadata: no order was taken."""
+    return Refusal(1201, "HY000", f"Nothing has changed: {why}")
 
 
 def out_of_resources(message: str) -> Refusal:

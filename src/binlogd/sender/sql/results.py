@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import Enum
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from binlogd.sender.sql.expressions import Value
 
@@ -48,9 +48,18 @@ class ResultSet:
         return (tuple(map(as_text, row)) for row in self.rows)
 
 
-# A statement that has to wait (WAIT_FOR_EXECUTED_GTID_SET) will give a third kind that says for what: this
-# code never waits, its caller does.
-Outcome: TypeAlias = Ok | ResultSet
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """The receiver has to be asked ``question`` first: this code never waits, its caller does.
+
+    ``finish`` makes the outcome of the answer, None for no answer; or raises Refusal.
+    """
+
+    question: Mapping[str, Any] = field(repr=False)  # which may hold a password
+    finish: Callable[[Mapping[str, Any] | None], Ok | ResultSet]
+
+
+Outcome: TypeAlias = Ok | ResultSet | Errand
 
 
 def as_text(value: Value) -> str | None:

@@ -8,12 +8,13 @@ missing one of them is found by the tests.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from binlogd.sender.sql.expressions import Expression, Scope
+from binlogd.sender.sql.session import Diagnostic
 
 
 class Role(Enum):
@@ -137,6 +138,13 @@ class ShowReplicas:
 
 
 @dataclass(frozen=True, slots=True)
+class ShowReplicaStatus:
+    """SHOW REPLICA STATUS, or SHOW SLAVE STATUS, which has the columns' old names."""
+
+    old_names: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ShowProcesslist:
     full: bool = False
 
@@ -174,6 +182,31 @@ class Kill:
 
 
 @dataclass(frozen=True, slots=True)
+class ChangeSource:
+    """CHANGE REPLICATION SOURCE TO; ``options`` under the names that receiver/override.py gives them."""
+
+    options: Mapping[str, Any] = field(repr=False)  # a password is among them
+    notes: tuple[Diagnostic, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StartReplica:
+    """START REPLICA, of the thread that receives."""
+
+
+@dataclass(frozen=True, slots=True)
+class StopReplica:
+    """STOP REPLICA, of the thread that receives."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResetReplica:
+    """RESET REPLICA, with ``everything`` RESET REPLICA ALL."""
+
+    everything: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Use:
     database: str
 
@@ -205,11 +238,16 @@ Statement: TypeAlias = (
     | ShowBinaryLogs
     | ShowBinaryLogStatus
     | ShowReplicas
+    | ShowReplicaStatus
     | ShowProcesslist
     | ShowDatabases
     | ShowTables
     | ShowDiagnostics
     | Kill
+    | ChangeSource
+    | StartReplica
+    | StopReplica
+    | ResetReplica
     | Use
     | Transaction
 )
@@ -243,11 +281,16 @@ REQUIREMENTS: Mapping[type[Statement | Assignment], Requirement] = MappingProxyT
         ShowBinaryLogs: _ANYONE,
         ShowBinaryLogStatus: _ANYONE,
         ShowReplicas: Requirement(Role.MONITOR, "REPLICATION CLIENT"),
+        ShowReplicaStatus: Requirement(Role.MONITOR, "SUPER, REPLICATION CLIENT"),
         ShowProcesslist: Requirement(Role.MONITOR, "PROCESS"),
         ShowDatabases: _ANYONE,
         ShowTables: _ANYONE,
         ShowDiagnostics: _ANYONE,
         Kill: _ANYONE,
+        ChangeSource: Requirement(Role.ADMIN, "SUPER or REPLICATION_SLAVE_ADMIN"),
+        StartReplica: Requirement(Role.ADMIN, "SUPER or REPLICATION_SLAVE_ADMIN"),
+        StopReplica: Requirement(Role.ADMIN, "SUPER or REPLICATION_SLAVE_ADMIN"),
+        ResetReplica: Requirement(Role.ADMIN, "RELOAD"),
         Use: _ANYONE,
         Transaction: _ANYONE,
     }
