@@ -80,7 +80,7 @@ class Progress:
         self.since = time.time()
 
     def failed(self, state: State, message: str, hint: str, *, alarm: str = "", code: int = 0) -> None:
-        """Not streaming any more, and why; ``code`` is MySQL's number of it. ``since`` stays what it is while that does."""
+        """Not streaming any more, and why; ``code`` is MySQL's number. ``since`` stays what it is while that does."""
         now = time.time()
         if (state, message) != (self.state, self.last_error):
             self.since = now

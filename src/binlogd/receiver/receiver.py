@@ -158,26 +158,11 @@ class Receiver:
         try:
             while True:
                 try:
-                    orders = self._desk.take()
-                    if self._trouble is not None:
-                        self._mend(self._trouble)
-                    elif orders.running:
-                        self._once(orders)
-                    else:
-                        self._rest()
+                    self._go_on(self._desk.take(), backoff, refusals)
                 except Interrupted:
                     log.info("newer orders")
                     backoff.reset()
                     refusals.reset()
-                except StoreError as trouble:
-                    self._trouble = trouble
-                except NotNow as none:
-                    self._wait_for_one(none, orders, backoff, refusals)
-                except (PeerError, SourceRefused) as trouble:
-                    if not self._progress.lost_at:  # something sound had come
-                        backoff.reset()
-                        refusals.reset()
-                    self._lost(trouble, orders, backoff, refusals)
         except Stopped:
             self._progress.state = State.STOPPED
         except BinlogdError as bad:
@@ -186,6 +171,25 @@ class Receiver:
         finally:
             if self._tail is not None:
                 self._tail.close()
+
+    def _go_on(self, orders: Orders, backoff: Backoff, refusals: Backoff) -> None:
+        """Mend the store, or one connection and the wait after it, or no connection."""
+        try:
+            if self._trouble is not None:
+                self._mend(self._trouble)
+            elif orders.running:
+                self._once(orders)
+            else:
+                self._rest()
+        except StoreError as trouble:
+            self._trouble = trouble
+        except NotNow as none:
+            self._wait_for_one(none, orders, backoff, refusals)
+        except (PeerError, SourceRefused) as trouble:
+            if not self._progress.lost_at:  # something sound had come
+                backoff.reset()
+                refusals.reset()
+            self._lost(trouble, orders, backoff, refusals)
 
     # --- what ended a connection ---
 
@@ -201,13 +205,13 @@ class Receiver:
             log.warning("source lost", error=trouble.message, hint=trouble.hint, retry_in=f"{pause:.1f}s")
             self._wake.sleep(pause)
             return
-        if known is None and isinstance(lasting, (SourceDiverged, SourceGap)) and self._goes_on(lasting, orders):
+        if known is None and isinstance(lasting, (SourceDiverged, SourceGap)) and self._leads_on(lasting, orders):
             log.warning("the source cannot go on where the store ends", error=lasting.message)
             self._contradiction = lasting
             return
         self._wait_out(lasting, refusals.next())
 
-    def _goes_on(self, contradiction: SourceRefused, orders: Orders) -> bool:
+    def _leads_on(self, contradiction: SourceRefused, orders: Orders) -> bool:
         """Whether another timeline may be begun with the source that gave it."""
         if self._facts is None or self._store is None or not self._resuming:
             return False
