@@ -65,6 +65,12 @@ class Wire:
     def start_compression(self, _algorithm: Algorithm) -> None:
         pass
 
+    def begin_login(self) -> None:
+        pass
+
+    def end_login(self, timeout: float) -> None:
+        pass
+
     def begin_dump(self, *, semi_sync: bool) -> None:
         pass
 

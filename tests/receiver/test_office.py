@@ -74,10 +74,10 @@ def test_stop_holds_over_a_restart_and_start_forgets_it(tmp_path: Path) -> None:
 def test_another_source_holds_over_a_restart(tmp_path: Path) -> None:
     one = changed(tmp_path, host="db9", password="hush")
     source = replace(DB1, host="db9", password=Secret("hush"))
-    assert one.desk.newest == Orders((source,), keep_both=True, running=False)
+    assert one.desk.newest == Orders((source,), keep_both=True, running=False, by_statement=True)
     assert done(one, "change", source={"port": 3310}) == [], "what was said before goes on to count"
     assert done(one, "start") == []
-    wanted = Orders((replace(source, port=3310),), keep_both=True)
+    wanted = Orders((replace(source, port=3310),), keep_both=True, by_statement=True)
     assert one.desk.newest == wanted
     assert office(tmp_path).desk.newest == wanted
     shown = json.dumps(one.snapshot())
@@ -133,7 +133,7 @@ def test_a_reload(tmp_path: Path) -> None:
     done(one, "change", source={"host": "db9"})
     rotated = replace(DB2, password=Secret("rotated"))
     one.reload(Orders((rotated,)), "two")
-    assert one.desk.newest == Orders((replace(rotated, host="db9"),), running=False)
+    assert one.desk.newest == Orders((replace(rotated, host="db9"),), running=False, by_statement=True)
     one.reload(CONFIGURED, "three")
     assert one.desk.newest == CONFIGURED
     assert not (tmp_path / FILE).exists()
