@@ -63,11 +63,14 @@ PLAIN   := tests/binlog/test_walk.py tests/binlog/test_walk_boundaries.py tests/
            tests/binlog/test_framing.py tests/binlog/test_framing_outlet.py tests/receiver/test_stream.py \
            tests/sender/test_dump.py tests/sender/test_damage.py tests/store/test_recovery.py
 
-test: lint prepare $(VENV)/.bench
+# Lint beside the preparation, which waits for downloads most of the time.
+test: setup $(VENV)/.bench
+	@$(MAKE) --no-print-directory -j2 lint prepare
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m 'not slow' $(PYTEST)
 	BINLOGD_PURE=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m 'not slow' $(PLAIN)
 
-test-all: lint prepare $(VENV)/.bench
+test-all: setup $(VENV)/.bench
+	@$(MAKE) --no-print-directory -j2 lint prepare
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(PYTEST)
 	BINLOGD_PURE=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(PLAIN)
 

@@ -38,7 +38,10 @@ def write_something(source: Server) -> None:
         load.join()
 
 
-@pytest.mark.parametrize(("algorithm", "tls"), [("zlib", "disabled"), ("zstd", "disabled"), ("zstd", "required")])
+@pytest.mark.parametrize(
+    ("algorithm", "tls"),
+    [("zlib", "disabled"), pytest.param("zstd", "disabled", marks=pytest.mark.slow), ("zstd", "required")],
+)
 def test_mysql(cluster: Cluster, binlogd: MakeBinlogd, proxy: Callable[..., Proxy], algorithm: str, tls: str) -> None:
     source = cluster.server(
         semi_sync="source",

@@ -72,6 +72,7 @@ def test_serving(tmp_path: Path) -> None:
     assert "400 single-row transactions, 1 reader over TLS" in rows
 
 
+@pytest.mark.slow
 @pytest.mark.servers
 @pytest.mark.usefixtures("mysql")
 def test_commits(tmp_path: Path) -> None:
@@ -82,6 +83,7 @@ def test_commits(tmp_path: Path) -> None:
         assert 0 < sample["figures"]["p50_s"] <= sample["figures"]["p99_s"]
 
 
+@pytest.mark.slow
 @pytest.mark.servers
 @pytest.mark.usefixtures("mysql")
 def test_starting_and_seeking(tmp_path: Path) -> None:
@@ -91,6 +93,7 @@ def test_starting_and_seeking(tmp_path: Path) -> None:
     assert all(who == ["mysqld", "binlogd receive", "binlogd serve"] for who in rows.values())
 
 
+@pytest.mark.slow
 @pytest.mark.servers
 @pytest.mark.usefixtures("mysql")
 def test_memory(tmp_path: Path) -> None:
@@ -102,6 +105,7 @@ def test_memory(tmp_path: Path) -> None:
         assert 0.9 * size < sample["figures"]["moved_bytes"] < 1.2 * size
 
 
+@pytest.mark.slow
 @pytest.mark.servers
 @pytest.mark.usefixtures("mysql")
 def test_live_readers(tmp_path: Path) -> None:

@@ -161,7 +161,9 @@ def test_the_story_holds_and_leaves_nothing(tmp_path: Path, mysql: Distribution)
 
 
 @pytest.mark.servers
-@pytest.mark.parametrize("moment", ["2. ", "4. ", "6. "])
+@pytest.mark.parametrize(
+    "moment", ["2. ", pytest.param("4. ", marks=pytest.mark.slow), pytest.param("6. ", marks=pytest.mark.slow)]
+)
 def test_ctrl_c_stops_and_removes_everything(tmp_path: Path, mysql: Distribution, moment: str) -> None:
     process = start_demo(tmp_path)
     assert process.stdout is not None
