@@ -226,12 +226,12 @@ class Story:
         replica = self._cluster.replica(("127.0.0.1", binlogd.port), "replica")
         self.pids.append(replica.pid)
         self._introduce(replica)
-        replica.wait_for_gtid(source.gtid_executed, timeout=PATIENCE)
+        binlogd.wait_until(lambda: bool(binlogd.status()["replicas"]), "serving the replica")
         return binlogd, replica
 
     def _connection(self, cast: Cast) -> Connection:
         """The replica's, as binlogd sees it."""
-        (found,) = [each for each in cast.binlogd.status()["replicas"] if each["server_id"] == cast.replica.server_id]
+        found = next(each for each in cast.binlogd.status()["replicas"] if each["server_id"] == cast.replica.server_id)
         return Connection(found["id"], found["since"], cast.replica.replica_status()["Source_Port"])
 
     def _commit(self, load: Load, cast: Cast) -> None:
