@@ -1,4 +1,4 @@
-"""Both READMEs, and both runbooks, tell the truth: their commands, options, keys, targets and codes exist, and their SQL works.
+"""READMEs and runbooks tell the truth: their commands, options, keys, targets and codes exist, and their SQL works.
 
 What a README shows is parsed from its Markdown: fenced blocks by language (``sh`` to type, ``sql`` to run, ``text``
 that was printed) and inline code. A command line of binlogd is handed to click's own parser, which runs nothing.
