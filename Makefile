@@ -12,7 +12,7 @@ HOT     := walk framing
 .PHONY: help setup demo test test-all lint prepare bench bench-quick soak fuzz wheel
 
 help:
-	@echo "make demo      the failover story with real MySQL servers, half a minute after the first download"
+	@echo "make demo      the failover story with real MySQL servers, less than a minute after the first download"
 	@echo "make test      lint and all tests but the slow ones; PYTEST='-k name' is passed on"
 	@echo "make test-all  lint and all tests"
 	@echo "make lint      ruff, mypy, import-linter"

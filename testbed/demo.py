@@ -1,25 +1,21 @@
 """The failover story with real servers: ``make demo``.
 
-A source commits only what binlogd has acknowledged. Its replica falls behind, the source is killed while clients
-commit, and the replica gets what it lacks from binlogd. What must be there is known from the clients' side alone:
-the journal of commits that returned. A commit that was under way when the connection was lost may be there or not;
-it was promised to nobody.
+A source commits only what binlogd has acknowledged. Its standby falls behind, the source is killed while clients
+commit, and the standby gets what it lacks from binlogd. Then it is promoted: binlogd follows it by itself, the clients
+go on there, a replica that is attached to binlogd all the while notices nothing, and the old source comes back as a
+replica through binlogd.
 
-Every figure printed is measured. The judgement is a pure function (:func:`judge`) over what was observed; the exit
-code is 0 only if each of its checks holds, 1 if one fails or a server does, 130 after Ctrl-C. However it ends, the
-processes are gone and the folder is removed.
+Every figure printed is measured. The judgement (demo_checks.py) is over what was observed; the exit code is 0 only if
+each check holds, 1 if one fails or a server does, 130 after Ctrl-C. However it ends, the processes are gone and the
+folder is removed.
 """
 
 from __future__ import annotations
 
 import contextlib
-import http.client
 import json
-import os
-import shlex
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -33,15 +29,24 @@ from rich.console import Console
 from rich.table import Table
 
 from binlogd import __version__
-from testbed import distributions, processes
+from testbed import distributions
 from testbed.binlogd import first_difference
 from testbed.cluster import REPLICATION_PASSWORD, REPLICATION_USER, Cluster, Load, checksum_tables
+from testbed.demo_binlogd import PATIENCE, Binlogd, DemoFailed, hide_own_configuration
+from testbed.demo_checks import (
+    Check,
+    Connection,
+    FirstHalf,
+    Rows,
+    SecondHalf,
+    SemiSync,
+    StoredFile,
+    judge,
+    judge_leftovers,
+)
 from testbed.distributions import Distribution
-from testbed.mysqld import Server, ServerFailed
+from testbed.mysqld import Option, Server, ServerFailed
 from testbed.packages import Unavailable
-from testbed.ports import Port
-
-BINLOGD = Path(sys.executable).with_name("binlogd")
 
 CLIENTS = 4
 PAYLOAD = 100  # bytes a row
@@ -49,14 +54,15 @@ PAYLOAD = 100  # bytes a row
 SEMI_SYNC_TIMEOUT_MS = 3_600_000
 """An hour: after MySQL's default of 10 s without an acknowledgement commits would go on without one."""
 
-FILE_SIZE = "512K"
-"""max_binlog_size of the source: several finished files from a few thousand rows."""
+FILE_SIZE = "256K"
+"""max_binlog_size of the sources: several finished files from a thousand rows."""
 
-PATIENCE = 60.0
-"""Seconds for anything that takes one or two."""
-
-POLL_INTERVAL = 0.02  # seconds
-LOG_TAIL_LINES = 15
+SOURCE_OPTIONS: dict[str, Option] = {
+    "sync_binlog": 1,
+    "innodb_flush_log_at_trx_commit": 1,
+    "max_binlog_size": FILE_SIZE,
+    "rpl_semi_sync_source_timeout": SEMI_SYNC_TIMEOUT_MS,
+}
 
 SCHEMA = "shop"
 TABLE = f"{SCHEMA}.load_rows"
@@ -65,242 +71,6 @@ INSERT_BATCH = 1000
 
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, the shell's convention
-
-
-class DemoFailed(RuntimeError):
-    """The story could not be told to its end."""
-
-
-# -------------------------------------------------------------------------------------------------- the judgement
-
-
-@dataclass(frozen=True, slots=True)
-class SemiSync:
-    """The source's counters: connected acknowledgers, commits acknowledged, commits that went on without."""
-
-    clients: int
-    yes_tx: int
-    no_tx: int
-
-    def __str__(self) -> str:
-        return f"Rpl_semi_sync_source_clients={self.clients} yes_tx={self.yes_tx} no_tx={self.no_tx}"
-
-
-@dataclass(frozen=True, slots=True)
-class StoredFile:
-    """A stored file beside the source's: the sizes in bytes, and whether the stored bytes are the source's."""
-
-    name: str
-    finished: bool
-    size: int
-    source_size: int
-    same: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Observed:
-    """What was seen: the clients' journal, the replica before and after, the source's counters, the files."""
-
-    confirmed: frozenset[int]
-    uncertain: frozenset[int]
-    rows_before: int
-    at_replica: frozenset[int]
-    checksum: int
-    journal_checksum: int
-    semi_sync: SemiSync
-    files: Sequence[StoredFile]
-    gtids: str
-    gtids_missing: str
-    binlogd_exit: int
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One line of the table."""
-
-    what: str
-    seen: str
-    holds: bool
-
-
-def judge(seen: Observed) -> list[Check]:
-    """Every claim of the story against what was observed."""
-    missing = seen.confirmed - seen.at_replica
-    foreign = seen.at_replica - seen.confirmed - seen.uncertain
-    landed = len(seen.at_replica & seen.uncertain)
-    finished = [file for file in seen.files if file.finished]
-    newest = [file for file in seen.files if not file.finished]
-    counters = seen.semi_sync
-    return [
-        Check(
-            "binlogd alone acknowledged",
-            str(counters).removeprefix("Rpl_semi_sync_source_"),
-            counters.clients == 1 and counters.yes_tx > 0 and counters.no_tx == 0,
-        ),
-        Check(
-            "the replica was behind",
-            f"it had {seen.rows_before} of {len(seen.confirmed)}",
-            seen.rows_before < len(seen.confirmed),
-        ),
-        Check(
-            "now it has every committed row",
-            f"{len(seen.confirmed) - len(missing)} of {len(seen.confirmed)}, {len(missing)} missing",
-            bool(seen.confirmed) and not missing,
-        ),
-        Check(
-            "and none that nobody committed",
-            f"{landed} of {len(seen.uncertain)} cut off are in, {len(foreign)} others",
-            not foreign,
-        ),
-        Check(
-            "CHECKSUM TABLE, replica, journal",
-            f"{seen.checksum} {'=' if seen.checksum == seen.journal_checksum else '≠'} {seen.journal_checksum}",
-            seen.checksum == seen.journal_checksum,
-        ),
-        Check(
-            "it executed all GTIDs of binlogd",
-            f"{seen.gtids.rpartition(':')[2]}, missing: {seen.gtids_missing or 'none'}",
-            bool(seen.gtids) and not seen.gtids_missing,
-        ),
-        Check(
-            "finished files equal the source's",
-            f"{sum(file.same for file in finished)} of {len(finished)} files, {sum(f.size for f in finished)} bytes",
-            bool(finished) and all(file.same and file.size == file.source_size for file in finished),
-        ),
-        Check(
-            "the newest too, as far as sent",
-            ", ".join(f"{file.size} of {file.source_size} bytes" for file in newest),
-            len(newest) == 1 and newest[0].same and newest[0].size <= newest[0].source_size,
-        ),
-        Check("binlogd stopped in order", f"exit code {seen.binlogd_exit}", seen.binlogd_exit == 0),
-    ]
-
-
-def judge_leftovers(pids: Iterable[int], folder: Path) -> Check:
-    """Whether the processes are gone and the folder is removed."""
-    pids = list(pids)
-    alive = [pid for pid in pids if is_running(pid)]
-    seen = f"{len(alive)} of {len(pids)} processes, {'a' if folder.exists() else 'no'} folder"
-    return Check("nothing is left", seen, not alive and not folder.exists())
-
-
-# -------------------------------------------------------------------------------------------------- the processes
-
-
-def hide_own_configuration(folder: Path) -> None:
-    """Keep the user's own binlogd configuration from the binlogd started here."""
-    for name in [name for name in os.environ if name.startswith("BINLOGD_")]:
-        if name != "BINLOGD_MYSQLD" and not name.startswith("BINLOGD_TEST_"):
-            del os.environ[name]
-    empty = folder / "binlogd.toml"
-    empty.touch()
-    os.environ["BINLOGD_CONFIG"] = str(empty)
-
-
-class Binlogd:
-    """``binlogd run`` as a user runs it, and the tools beside it."""
-
-    def __init__(self, source: Server, folder: Path) -> None:
-        self._ports = (Port(), Port())
-        self.port, self.http_port = (port.number for port in self._ports)
-        self.data_dir = folder / "binlogd-data"
-        self.log = folder / "binlogd.log"
-        self.options = {
-            "--source": f"mysql://{REPLICATION_USER}:{REPLICATION_PASSWORD}@{source.host}:{source.port}",
-            "--listen": f"127.0.0.1:{self.port}",
-            "--http": f"127.0.0.1:{self.http_port}",
-            "--data-dir": str(self.data_dir),
-        }
-        self._process: subprocess.Popen[bytes] | None = None
-        self.pids: list[int] = []
-
-    def start(self) -> None:
-        """Start it and wait until it streams and has nothing to complain of."""
-        argv = [str(BINLOGD), "run", *(word for option in self.options.items() for word in option)]
-        self._process = processes.start(argv, cwd=self.log.parent, log=self.log)
-        deadline = time.monotonic() + PATIENCE
-        while not self._ready():
-            if (code := self._process.poll()) is not None:
-                raise self._failure(f"binlogd run ended with code {code}")
-            if time.monotonic() > deadline:
-                raise self._failure(f"binlogd is not ready after {PATIENCE:.0f} s")
-            time.sleep(POLL_INTERVAL)
-        self.pids = [self._process.pid, *children_of(self._process.pid)]
-
-    def _ready(self) -> bool:
-        # Not urllib, which would ask the environment's proxy.
-        connection = http.client.HTTPConnection("127.0.0.1", self.http_port, timeout=PATIENCE)
-        try:
-            connection.request("GET", "/readyz")
-            return connection.getresponse().status == http.HTTPStatus.OK
-        except ConnectionError:
-            return False
-        finally:
-            connection.close()
-
-    def tool(self, *arguments: str) -> str:
-        """stdout of another ``binlogd`` command on this store."""
-        done = subprocess.run(
-            [str(BINLOGD), *arguments, "--data-dir", str(self.data_dir)],
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
-        )
-        if done.returncode:
-            raise self._failure(f"{shlex.join(done.args)}: exit code {done.returncode}: {done.stderr.strip()}")
-        return done.stdout
-
-    def stop(self) -> int:
-        """SIGTERM; its exit code, once its two processes are gone as well."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGTERM)
-        try:
-            code = self._process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            raise self._failure(f"binlogd did not stop within {PATIENCE:.0f} s") from None
-        wait_gone(self.pids)
-        return code
-
-    def close(self) -> None:
-        """Kill it if it still runs, wait until its two processes are gone, and release its ports."""
-        if self._process is not None and self._process.poll() is None:
-            children = children_of(self._process.pid)
-            self._process.kill()
-            self._process.wait()
-            wait_gone(children)  # the kernel tells them that their parent died
-        for port in self._ports:
-            port.release()
-
-    def _failure(self, text: str) -> DemoFailed:
-        tail = self.log.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:] if self.log.exists() else []
-        return DemoFailed("\n".join([text, "--- binlogd's log", *tail]))
-
-
-def children_of(pid: int) -> list[int]:
-    """The pids of a process's children; none when it is gone."""
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-        lists = [(task / "children").read_text() for task in Path(f"/proc/{pid}/task").iterdir()]
-        return [int(child) for text in lists for child in text.split()]
-    return []
-
-
-def is_running(pid: int) -> bool:
-    """Whether the process exists and is no zombie."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
-def wait_gone(pids: Iterable[int]) -> None:
-    """Wait until none of ``pids`` runs."""
-    deadline = time.monotonic() + PATIENCE
-    for pid in pids:
-        while is_running(pid):
-            if time.monotonic() > deadline:
-                raise DemoFailed(f"process {pid} of binlogd still runs {PATIENCE:.0f} s after it should have ended")
-            time.sleep(POLL_INTERVAL)
 
 
 # ---------------------------------------------------------------------------------------------------- observations
@@ -317,9 +87,14 @@ def ids_at(server: Server) -> frozenset[int]:
     return frozenset(row[0] for row in server.query(f"SELECT id FROM {TABLE}"))
 
 
-def write_journal(replica: Server, ids: Iterable[int]) -> None:
+def lacking(gtids: str, server: Server) -> str:
+    """The GTIDs of ``gtids`` that ``server`` has not executed."""
+    return str(server.value("SELECT GTID_SUBTRACT(%s, @@GLOBAL.gtid_executed)", gtids)).replace("\n", "")
+
+
+def write_journal(server: Server, ids: Iterable[int]) -> None:
     """Make the table that the clients' journal describes, in a schema of its own and unlogged."""
-    connection = replica.connect()
+    connection = server.connect()
     try:
         with connection.cursor() as cursor:
             cursor.execute("SET SESSION sql_log_bin = 0")
@@ -334,31 +109,53 @@ def write_journal(replica: Server, ids: Iterable[int]) -> None:
         connection.close()
 
 
-def compare_files(listed: str, source_folder: Path) -> list[StoredFile]:
-    """Every file of ``binlogd list --json`` beside the source's.
+def compare_files(listed: str, source: Server, source_uuid: str) -> list[StoredFile]:
+    """Every file of that source's timeline in ``binlogd list --json`` beside the source's.
 
-    The source died while it wrote to the newest: there the in-use flag does not count, nor what it wrote and could
-    not send any more.
+    The last one is still written, or was when its source died: there the in-use flag does not count, nor what stands
+    behind what was sent.
     """
+    files = [file for file in json.loads(listed) if file["source_uuid"] == source_uuid]
     found = []
-    for file in json.loads(listed):
-        stored, original = Path(file["path"]), source_folder / file["name"]
-        finished, size = file["state"] == "finished", stored.stat().st_size
-        differs = first_difference(stored, original, None if finished else size, in_use=not finished)
-        found.append(StoredFile(file["name"], finished, size, original.stat().st_size, differs is None))
+    for file in files:
+        stored, original = Path(file["path"]), source.binlog_dir / file["name"]
+        last, size = file is files[-1], stored.stat().st_size
+        differs = first_difference(stored, original, size if last else None, in_use=last)
+        found.append(StoredFile(file["name"], last, size, original.stat().st_size, differs is None))
     return found
+
+
+def timelines_of(listed: str) -> list[str]:
+    """The source of each timeline, oldest first."""
+    return list(dict.fromkeys(file["source_uuid"] for file in json.loads(listed)))
 
 
 # ------------------------------------------------------------------------------------------------------- the story
 
 
-class Story:
-    """The servers, the steps and what is said about them."""
+@dataclass(slots=True)
+class Cast:
+    """Who plays."""
 
-    def __init__(self, console: Console, folder: Path, distribution: Distribution, rows: int) -> None:
+    source: Server
+    standby: Server
+    replica: Server
+    binlogd: Binlogd
+
+
+class Story:
+    """The servers, the steps and what is said about them.
+
+    With ``errant`` the old source, before it comes back, commits what nobody acknowledges.
+    """
+
+    def __init__(
+        self, console: Console, folder: Path, distribution: Distribution, rows: int, *, errant: bool = False
+    ) -> None:
         self._console = console
         self._folder = folder
         self._rows = rows
+        self._errant = errant
         self._step = 0
         self._stack = contextlib.ExitStack()
         self._cluster = self._stack.enter_context(Cluster(folder, distribution))
@@ -368,67 +165,90 @@ class Story:
         """Kill whatever runs."""
         self._stack.close()
 
-    def tell(self) -> Observed:
-        """All of it."""
-        source, replica = self._start_servers()
-        binlogd = self._start_binlogd(source)
+    def tell(self) -> list[Check]:
+        """All of it, and what was found."""
+        source, standby = self._start_servers()
+        binlogd, replica = self._start_binlogd(source, standby)
+        cast = Cast(source, standby, replica, binlogd)
+        uuids = [source.server_uuid, standby.server_uuid]
+        connection = self._connection(cast)
         load = Load(source, schema=SCHEMA, threads=CLIENTS, payload_bytes=PAYLOAD)
-        self._commit(load, source, replica)
-        self._fall_behind(load, source, replica)
+        self._commit(load, cast)
+        self._fall_behind(load, standby)
         semi_sync = self._kill(load, source)
-        rows_before = self._look(load, replica, binlogd)
-        gtids = self._fail_over(replica, binlogd)
-        return self._compare(load, source, replica, binlogd, semi_sync, rows_before, gtids)
+        rows_before = self._look(load, cast)
+        gtids = self._fill(cast)
+        first = FirstHalf(
+            confirmed=frozenset(load.journal),
+            uncertain=frozenset(load.uncertain),
+            rows_before=rows_before,
+            at_standby=ids_at(standby),
+            semi_sync=semi_sync,
+            gtids=gtids,
+            gtids_missing=lacking(gtids, standby),
+            files=compare_files(binlogd.tool("list", "--json"), source, uuids[0]),
+        )
+        more, followed_after = self._promote(cast)
+        self._commit_more(more, cast)
+        errant = self._return(cast)
+        return judge(first, self._compare(cast, uuids, first, more, followed_after, errant, connection))
+
+    # --- the source and binlogd ---
 
     def _start_servers(self) -> tuple[Server, Server]:
-        self._head("A source and its replica start. The source has the semi-synchronous plugin, the replica has not.")
-        source = self._cluster.server(
-            "source",
-            semi_sync="source",
-            options={
-                "sync_binlog": 1,
-                "innodb_flush_log_at_trx_commit": 1,
-                "max_binlog_size": FILE_SIZE,
-                "rpl_semi_sync_source_timeout": SEMI_SYNC_TIMEOUT_MS,
-            },
-        )
-        replica = self._cluster.replica(source, "replica")
-        self.pids += [source.pid, replica.pid]
-        for server in (source, replica):
-            self._say(f"{server.name:8}{server.host}:{server.port}  MySQL {server.value('SELECT VERSION()')}")
-        wait_point = source.variables["rpl_semi_sync_source_wait_point"]
-        timeout = source.variables["rpl_semi_sync_source_timeout"]
-        self._say(f"rpl_semi_sync_source_wait_point={wait_point} rpl_semi_sync_source_timeout={timeout} (ms)")
-        return source, replica
+        self._head("A source and its standby start. Only who is the source waits for acknowledgements.")
+        source = self._cluster.server("source", semi_sync="source", options=SOURCE_OPTIONS)
+        options = {**SOURCE_OPTIONS, "rpl_semi_sync_source_enabled": False}
+        standby = self._cluster.replica(source, "standby", semi_sync="source", options=options)
+        standby.execute("SET GLOBAL super_read_only = ON")
+        self.pids += [source.pid, standby.pid]
+        for server in (source, standby):
+            self._introduce(server)
+            on = ("rpl_semi_sync_source_enabled", "rpl_semi_sync_source_timeout", "super_read_only")
+            self._say("        " + " ".join(f"{name}={server.variables[name]}" for name in on))
+        return source, standby
 
-    def _start_binlogd(self, source: Server) -> Binlogd:
+    def _introduce(self, server: Server) -> None:
+        self._say(f"{server.name:8}{server.host}:{server.port}  MySQL {server.value('SELECT VERSION()')}")
+
+    def _start_binlogd(self, source: Server, standby: Server) -> tuple[Binlogd, Server]:
         self._head("binlogd starts. From now on a commit returns when binlogd has it on disk.")
-        binlogd = Binlogd(source, self._folder)
+        binlogd = Binlogd((source, standby), self._folder)
         self._stack.callback(binlogd.close)
-        lines = [" ".join(option) for option in binlogd.options.items()]
-        self._say("$ binlogd run " + " \\\n      ".join(lines))
+        self._say(f"$ cat {binlogd.config}")
+        self._say(binlogd.config.read_text())
+        self._say(f"$ binlogd run -c {binlogd.config}")
         began = time.monotonic()
         binlogd.start()
         self.pids += binlogd.pids
         self._say(f"ready {time.monotonic() - began:.1f} s after its start; {semi_sync_of(source)}")
-        return binlogd
+        self._say("Another replica gets everything from binlogd, from here to the end:")
+        replica = self._cluster.replica(("127.0.0.1", binlogd.port), "replica")
+        self.pids.append(replica.pid)
+        self._introduce(replica)
+        binlogd.wait_until(lambda: bool(binlogd.status()["replicas"]), "serving the replica")
+        return binlogd, replica
 
-    def _commit(self, load: Load, source: Server, replica: Server) -> None:
+    def _connection(self, cast: Cast) -> Connection:
+        """The replica's, as binlogd sees it."""
+        found = next(each for each in cast.binlogd.status()["replicas"] if each["server_id"] == cast.replica.server_id)
+        return Connection(found["id"], found["since"], cast.replica.replica_status()["Source_Port"])
+
+    def _commit(self, load: Load, cast: Cast) -> None:
         self._head(f"{CLIENTS} clients commit rows, one a transaction, and note each commit that returned.")
         began = time.monotonic()
         load.start()  # never stopped before the source is: see close
         load.wait_for(self._rows, timeout=PATIENCE)
         commits, seconds = load.commits, time.monotonic() - began
-        self._say(f"{commits} commits in {seconds:.1f} s, {commits / seconds:.0f}/s; {semi_sync_of(source)}")
-        replica.wait_until(lambda: len(ids_at(replica)) >= commits, timeout=PATIENCE, what=f"{commits} rows")
-        self._say(f"the replica follows the source and has {len(ids_at(replica))} rows")
-        self._say("source> FLUSH BINARY LOGS;")
-        source.execute("FLUSH BINARY LOGS")
+        self._say(f"{commits} commits in {seconds:.1f} s, {commits / seconds:.0f}/s; {semi_sync_of(cast.source)}")
+        for server, of in ((cast.standby, "the source"), (cast.replica, "binlogd")):
+            server.wait_until(f"SELECT COUNT(*) >= {commits} FROM {TABLE}", timeout=PATIENCE)
+            self._say(f"the {server.name} follows {of} and has {len(ids_at(server))} rows")
+        self._run(cast.source, "FLUSH BINARY LOGS")
 
-    def _fall_behind(self, load: Load, source: Server, replica: Server) -> None:
-        self._head("The replica stops receiving; the clients go on.")
-        self._say("replica> STOP REPLICA IO_THREAD;")
-        replica.stop_replica("IO_THREAD")
+    def _fall_behind(self, load: Load, standby: Server) -> None:
+        self._head("The standby stops receiving; the clients go on.")
+        self._run(standby, "STOP REPLICA IO_THREAD")
         load.wait_for(load.commits + self._rows, timeout=PATIENCE)
 
     def _kill(self, load: Load, source: Server) -> SemiSync:
@@ -439,55 +259,152 @@ class Story:
         self._say(f"source, pid {source.pid}: {'still runs' if source.is_running else 'gone'}")
         return semi_sync
 
-    def _look(self, load: Load, replica: Server, binlogd: Binlogd) -> int:
+    def _look(self, load: Load, cast: Cast) -> int:
+        standby = cast.standby
         load.join(timeout=PATIENCE)
-        replica.wait_for_gtid(replica.replica_status()["Retrieved_Gtid_Set"].replace("\n", ""), timeout=PATIENCE)
-        has = len(ids_at(replica))
+        standby.wait_for_gtid(standby.replica_status()["Retrieved_Gtid_Set"].replace("\n", ""), timeout=PATIENCE)
+        has = len(ids_at(standby))
         self._say(f"{load.commits} commits returned to the clients; {len(load.uncertain)} were cut off: in or not")
-        self._say(f"the replica has {has} rows and lacks {len(load.missing_at(replica))} that were committed")
-        for tool in ("status", "list"):
-            self._say(f"$ binlogd {tool} --data-dir {binlogd.data_dir}")
-            self._say(binlogd.tool(tool).rstrip())
+        self._say(f"the standby has {has} rows and lacks {len(load.missing_at(standby))} that were committed")
+        self._tool(cast.binlogd, "status")
         return has
 
-    def _fail_over(self, replica: Server, binlogd: Binlogd) -> str:
-        self._head("The replica is pointed at binlogd. User, password and SOURCE_AUTO_POSITION=1 stay as they are.")
-        change = f"CHANGE REPLICATION SOURCE TO SOURCE_HOST='127.0.0.1', SOURCE_PORT={binlogd.port}"
+    def _fill(self, cast: Cast) -> str:
+        self._head("The standby is pointed at binlogd. User, password and SOURCE_AUTO_POSITION=1 stay as they are.")
         began = time.monotonic()
-        for statement in ("STOP REPLICA", change, "START REPLICA"):
-            self._say(f"replica> {statement};")
-            replica.execute(statement)
-        gtids = str(json.loads(binlogd.tool("status", "--json"))["store"]["gtid_executed"])
-        replica.wait_for_gtid(gtids, timeout=PATIENCE)
-        self._say(f"everything is there {time.monotonic() - began:.1f} s later: {len(ids_at(replica))} rows")
+        standby, binlogd = cast.standby, cast.binlogd
+        change = f"CHANGE REPLICATION SOURCE TO SOURCE_HOST='127.0.0.1', SOURCE_PORT={binlogd.port}"
+        self._run(standby, "STOP REPLICA", change, "START REPLICA")
+        gtids = str(binlogd.status()["store"]["gtid_executed"])
+        standby.wait_for_gtid(gtids, timeout=PATIENCE)
+        self._say(f"everything is there {time.monotonic() - began:.1f} s later: {len(ids_at(standby))} rows")
         return gtids
+
+    # --- the new source ---
+
+    def _promote(self, cast: Cast) -> tuple[Load, float]:
+        self._head("The standby is promoted. binlogd is told nothing.")
+        standby, binlogd = cast.standby, cast.binlogd
+        self._run(standby, "STOP REPLICA", "RESET REPLICA ALL", "SET GLOBAL rpl_semi_sync_source_enabled = ON")
+        self._run(standby, "SET GLOBAL super_read_only = OFF", "SET GLOBAL read_only = OFF")
+        began = time.monotonic()
+
+        def follows() -> bool:
+            source = binlogd.status()["source"]
+            return (source["state"], source["port"]) == ("streaming", standby.port)
+
+        binlogd.wait_until(follows, "following the new source")
+        seconds = time.monotonic() - began
+        self._say(f"binlogd follows it {seconds:.1f} s later; {semi_sync_of(standby)}")
+        return Load(standby, schema=SCHEMA, threads=CLIENTS, payload_bytes=PAYLOAD), seconds
+
+    def _commit_more(self, load: Load, cast: Cast) -> None:
+        self._head(f"{CLIENTS} clients commit at the new source.")
+        began = time.monotonic()
+        load.start()
+        self._stack.callback(load.leave)
+        load.wait_for(self._rows, timeout=PATIENCE)
+        commits, seconds = load.commits, time.monotonic() - began
+        self._say(f"{commits} commits in {seconds:.1f} s, {commits / seconds:.0f}/s; {semi_sync_of(cast.standby)}")
+        self._run(cast.standby, "FLUSH BINARY LOGS")
+        self._tool(cast.binlogd, "status")
+        self._tool(cast.binlogd, "list")
+
+    def _return(self, cast: Cast) -> str:
+        """The old source is a replica again; what it had that nobody acknowledged."""
+        self._head("The old source comes back, read_only, while the clients commit.")
+        source = cast.source
+        source.options |= {"super_read_only": True, "rpl_semi_sync_source_enabled": False}
+        if self._errant:
+            source.start(super_read_only=False)
+            source.execute(f"INSERT INTO {TABLE} VALUES (-1, 'nobody acknowledged this')")
+            source.stop()
+        source.start(super_read_only=True)
+        self.pids.append(source.pid)
+        stored = str(cast.binlogd.status()["store"]["gtid_executed"])
+        self._say("source> SELECT GTID_SUBTRACT(@@gtid_executed, '<gtid_executed of binlogd>');")
+        errant = str(source.value("SELECT GTID_SUBTRACT(@@GLOBAL.gtid_executed, %s)", stored)).replace("\n", "")
+        self._say(f"errant transactions, which nobody acknowledged: {errant or 'none'}")
+        if errant:
+            self._rebuild(source)
+        change = (
+            f"CHANGE REPLICATION SOURCE TO SOURCE_HOST='127.0.0.1', SOURCE_PORT={cast.binlogd.port},"
+            f" SOURCE_USER='{REPLICATION_USER}', SOURCE_PASSWORD='{REPLICATION_PASSWORD}', SOURCE_AUTO_POSITION=1,"
+            " GET_SOURCE_PUBLIC_KEY=1"
+        )
+        self._run(source, change, "START REPLICA")
+        return errant
+
+    def _rebuild(self, source: Server) -> None:
+        """Built anew from nothing, for binlogd has everything from the first file on.
+
+        What it wrote itself comes back to it, which a server of the same server_id would leave out.
+        """
+        server_id = source.server_id + 1
+        self._say(f"so it is built anew: an empty data folder, server_id={server_id}, and all history from binlogd")
+        source.stop()
+        source.data.rename(source.data.with_name("data-with-errant-transactions"))
+        source.start(super_read_only=False, server_id=server_id)
+        source.create_user(REPLICATION_USER, REPLICATION_PASSWORD, logged=False)
+        source.execute("SET GLOBAL super_read_only = ON")
+        self.pids.append(source.pid)
+
+    # --- the end ---
 
     def _compare(
         self,
+        cast: Cast,
+        uuids: Sequence[str],
+        first: FirstHalf,
         load: Load,
-        source: Server,
-        replica: Server,
-        binlogd: Binlogd,
-        semi_sync: SemiSync,
-        rows_before: int,
-        gtids: str,
-    ) -> Observed:
-        self._head("The rows are compared with the clients' journal, binlogd's files with the dead source's.")
-        confirmed, uncertain, at_replica = frozenset(load.journal), frozenset(load.uncertain), ids_at(replica)
-        write_journal(replica, confirmed | (uncertain & at_replica))
-        return Observed(
+        followed_after: float,
+        errant: str,
+        connection: Connection,
+    ) -> SecondHalf:
+        standby, binlogd = cast.standby, cast.binlogd
+        load.stop(timeout=PATIENCE)
+        semi_sync = semi_sync_of(standby)
+        self._say(f"{load.commits} commits at the new source; {semi_sync}")
+        self._head("The rows are compared with the clients' journals, binlogd's files with those of both sources.")
+        end = standby.position()
+        binlogd.wait_until(
+            lambda: tuple(binlogd.status()["store"]["published"].values()) == end, f"at {end[0]}:{end[1]}"
+        )
+        gtids = str(binlogd.status()["store"]["gtid_executed"])
+        servers = (standby, cast.replica, cast.source)
+        for server in servers:
+            server.wait_for_gtid(gtids, timeout=PATIENCE)
+        confirmed = frozenset(load.journal)
+        rows = {server.name: Rows(ids_at(server), checksum_tables(server, SCHEMA)["load_rows"]) for server in servers}
+        write_journal(standby, confirmed | first.confirmed | (first.uncertain & first.at_standby))
+        listed = binlogd.tool("list", "--json")
+        return SecondHalf(
             confirmed=confirmed,
-            uncertain=uncertain,
-            rows_before=rows_before,
-            at_replica=at_replica,
-            checksum=checksum_tables(replica, SCHEMA)["load_rows"],
-            journal_checksum=checksum_tables(replica, JOURNAL)["load_rows"],
+            timelines=timelines_of(listed),
+            sources=uuids,
+            followed_after=followed_after,
             semi_sync=semi_sync,
-            files=compare_files(binlogd.tool("list", "--json"), source.binlog_dir),
+            attached=(connection, self._connection(cast)),
+            errant=errant,
+            returned=cast.source.server_uuid == uuids[0],
+            rows=rows,
+            journal_checksum=checksum_tables(standby, JOURNAL)["load_rows"],
             gtids=gtids,
-            gtids_missing=str(replica.value("SELECT GTID_SUBTRACT(%s, @@GLOBAL.gtid_executed)", gtids)),
+            gtids_missing={server.name: lacking(gtids, server) for server in servers},
+            files=compare_files(listed, standby, uuids[1]),
             binlogd_exit=binlogd.stop(),
         )
+
+    # --- what is said ---
+
+    def _run(self, server: Server, *statements: str) -> None:
+        for statement in statements:
+            self._say(f"{server.name}> {statement};")
+            server.execute(statement)
+
+    def _tool(self, binlogd: Binlogd, tool: str) -> None:
+        self._say(f"$ binlogd {tool} -c {binlogd.config}")
+        self._say(binlogd.tool(tool).rstrip())
 
     def _head(self, text: str) -> None:
         self._step += 1
@@ -495,7 +412,7 @@ class Story:
 
     def _say(self, text: str) -> None:
         for line in text.splitlines():
-            self._console.print(f"   {line.rstrip()}")
+            self._console.print(f"   {line}".rstrip())
 
 
 def show(console: Console, checks: Iterable[Check]) -> None:
@@ -508,7 +425,7 @@ def show(console: Console, checks: Iterable[Check]) -> None:
     console.print(table)
 
 
-def tell(console: Console, folder: Path, rows: int) -> list[Check]:
+def tell(console: Console, folder: Path, rows: int, *, errant: bool = False) -> list[Check]:
     """Tell the story in ``folder``, end everything it started, remove the folder; what was found."""
     story: Story | None = None
     try:
@@ -516,8 +433,8 @@ def tell(console: Console, folder: Path, rows: int) -> list[Check]:
         distribution = distributions.mysql()
         distribution.template()
         console.print(f"binlogd {__version__}, {distribution.label}, loopback only; all files in {folder}")
-        story = Story(console, folder, distribution, rows)
-        seen = story.tell()
+        story = Story(console, folder, distribution, rows, errant=errant)
+        checks = story.tell()
     finally:
         # From here on a second Ctrl-C would only leave something behind.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -527,19 +444,20 @@ def tell(console: Console, folder: Path, rows: int) -> list[Check]:
                 story.close()
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-    return [*judge(seen), judge_leftovers(story.pids, folder)]
+    return [*checks, judge_leftovers(story.pids, folder)]
 
 
 @click.command()
-@click.option("--rows", default=2000, show_default=True, help="Commits before, and again after, the replica stops.")
-def main(rows: int) -> None:
+@click.option("--rows", default=1000, show_default=True, help="Commits in each of the three parts.")
+@click.option("--errant", is_flag=True, help="The old source commits something before it comes back.")
+def main(rows: int, *, errant: bool) -> None:
     """Run the failover story with real MySQL servers and check that nothing committed is lost."""
     console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
     complaints = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     began = time.monotonic()
     try:
-        checks = tell(console, Path(tempfile.mkdtemp(prefix="binlogd-demo-")), rows)
+        checks = tell(console, Path(tempfile.mkdtemp(prefix="binlogd-demo-")), rows, errant=errant)
     except KeyboardInterrupt:
         complaints.print("\ndemo: interrupted; everything it started is stopped and removed")
         sys.exit(EXIT_INTERRUPTED)

@@ -1,4 +1,4 @@
-"""Both READMEs tell the truth: their commands, options, keys, targets and codes exist, and their SQL works.
+"""READMEs and runbooks tell the truth: their commands, options, keys, targets and codes exist, and their SQL works.
 
 What a README shows is parsed from its Markdown: fenced blocks by language (``sh`` to type, ``sql`` to run, ``text``
 that was printed) and inline code. A command line of binlogd is handed to click's own parser, which runs nothing.
@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ from binlogd.config.load import NOT_YET
 from binlogd.config.model import walk
 from testbed import processes
 from testbed.cluster import Cluster
-from testbed.demo import Observed, SemiSync, judge, judge_leftovers
+from testbed.demo_checks import Connection, FirstHalf, SecondHalf, SemiSync, judge, judge_leftovers
 from testbed.ports import Port
 
 ROOT = Path(__file__).parents[1]
@@ -34,7 +35,10 @@ READMES = ("README.md", "README.zh-CN.md")
 TARGET = re.compile(r"^make ([a-z][a-z-]*)")
 OTHER_VARIABLES = {"BINLOGD_DEBUG", "BINLOGD_PURE", "BINLOGD_MYSQLD", "BINLOGD_TEST_CACHE"}
 
+RUNBOOKS = ("docs/failover.md", "docs/failover.zh-CN.md")
+
 both = pytest.mark.parametrize("name", READMES)
+runbooks = pytest.mark.parametrize("name", RUNBOOKS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +179,7 @@ def test_the_defaults_in_the_table_are_the_defaults(name: str) -> None:
 @both
 def test_what_is_not_in_this_version_is_what_the_configuration_refuses(name: str) -> None:
     parts = re.split(r"^## ", read(name), flags=re.MULTILINE)
-    (part,) = [part for part in parts if "`source.on_divergence`" in part]
+    (part,) = [part for part in parts if "`archive.url`" in part]
     assert {code for code in inline(part) if re.fullmatch(r"[a-z]+\.\w+", code)} == set(NOT_YET)
 
 
@@ -189,8 +193,10 @@ def test_the_exit_codes_are_all_there(name: str) -> None:
 
 @both
 def test_the_output_shown_is_that_of_the_present_demo(name: str) -> None:
-    nothing = Observed(frozenset(), frozenset(), 0, frozenset(), 0, 0, SemiSync(0, 0, 0), (), "", "", 0)
-    checks = [*judge(nothing), judge_leftovers([], ROOT)]
+    none, nobody = SemiSync(0, 0, 0), Connection(0, 0, 0)
+    first = FirstHalf(frozenset(), frozenset(), 0, frozenset(), none, "", "", ())
+    second = SecondHalf(frozenset(), (), (), 0, none, (nobody, nobody), "", True, {}, 0, "", {}, (), 0)
+    checks = [*judge(first, second), judge_leftovers([], ROOT)]
     (shown,) = [block.text for block in blocks(read(name)) if "SIGKILL" in block.text]
     assert re.findall(r"^  (\S.*?)  .*  ok$", shown, re.MULTILINE) == [check.what for check in checks]
     assert f"All {len(checks)} checks hold" in shown
@@ -210,12 +216,33 @@ def test_both_have_the_same_headings_blocks_and_code() -> None:
     assert set(inline(english)) == set(inline(chinese))
 
 
-@both
+def test_both_runbooks_have_the_same_headings_blocks_and_code() -> None:
+    english, chinese = map(read, RUNBOOKS)
+    assert headings(english) == headings(chinese)
+    assert len(headings(english)) > 10
+    assert blocks(english) == blocks(chinese)
+    assert english.count("\n| ") == chinese.count("\n| ")
+    assert set(inline(english)) == set(inline(chinese))
+
+
+@runbooks
+def test_the_runbook_names_only_commands_and_keys_that_exist(name: str) -> None:
+    text = read(name)
+    for words in binlogd_lines(text):
+        parse(words)
+    keys = {key.dotted for key in walk()}
+    named = {code.split(" = ")[0] for code in inline(text) if re.match(r"(source|store|server|http)\.\w+ =", code)}
+    assert named and named <= keys
+    (shown,) = [tomllib.loads(block.text) for block in blocks(text) if block.language == "toml"]
+    assert {f"{section}.{key}" for section in ("source", "server") for key in shown[section]} <= keys
+
+
+@pytest.mark.parametrize("name", [*READMES, *RUNBOOKS])
 def test_links_lead_somewhere(name: str) -> None:
     links = re.findall(r"\]\(([^)]+)\)", prose(read(name)))
     assert links
     for link in links:
-        assert (ROOT / link).is_file()
+        assert ((ROOT / name).parent / link).is_file()
 
 
 # ------------------------------------------------------------------------------------------------------ it works

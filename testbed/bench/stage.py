@@ -19,7 +19,7 @@ from binlogd.binlog import HOT
 from testbed import distributions
 from testbed.binlogd import Binlogd
 from testbed.cluster import Cluster
-from testbed.demo import hide_own_configuration
+from testbed.demo_binlogd import hide_own_configuration
 from testbed.mysqld import Option, Server, ServerFailed
 
 GB = 1_000_000_000

@@ -18,7 +18,7 @@ import click
 
 from testbed import distributions
 from testbed.binlogd import BinlogdFailed
-from testbed.demo import hide_own_configuration
+from testbed.demo_binlogd import hide_own_configuration
 from testbed.distributions import Distribution
 from testbed.mysqld import ServerFailed
 from testbed.packages import Unavailable

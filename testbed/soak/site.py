@@ -23,7 +23,8 @@ from testbed import processes
 from testbed.bench.usage import resident_bytes
 from testbed.binlogd import POLL_INTERVAL, Binlogd, BinlogdFailed, Half
 from testbed.cluster import Cluster
-from testbed.demo import SemiSync, semi_sync_of
+from testbed.demo import semi_sync_of
+from testbed.demo_checks import SemiSync
 from testbed.distributions import Distribution
 from testbed.mysqld import Option, Server, ServerFailed
 from testbed.soak.judge import Sample
