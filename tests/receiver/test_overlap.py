@@ -10,15 +10,17 @@ from typing import cast
 import pytest
 
 from binlogd.binlog.events import for_position_start, heartbeat_v2
+from binlogd.binlog.gtid import GtidSet
 from binlogd.binlog.walk import Walk
 from binlogd.errors import EventError, ServerError, SourceDiverged, Unreachable
 from binlogd.receiver.overlap import Overlap
 from binlogd.receiver.plan import Start
 from binlogd.store import overlap as store_overlap
+from binlogd.store.purged import load
 from binlogd.store.tail import Tail
 from binlogd.wire.errors import encode_error
 from binlogd.wire.packets import encode_packets
-from tests.binlog.making import CRC32, SERVER_ID, SID_A, Log, broken, later
+from tests.binlog.making import CRC32, SERVER_ID, SID_A, UUID_B, Log, broken, later
 from tests.receiver.support import Running, dump, fresh, rotate_to, whole_file
 from tests.store.support import FIRST, SECOND, Recording
 
@@ -288,3 +290,53 @@ def test_a_new_file_overlaps_from_its_first_event(tmp_path: Path) -> None:
     with pytest.raises(Unreachable):
         again(tail, disk, position).run(dump(sent_from(history(), position)))
     assert (tail.timeline.path / FIRST).read_bytes() == history().data
+
+
+# --- what the source says it has purged ---
+
+BACKUP = GtidSet.parse(f"{UUID_B}:1-9")
+
+
+def test_what_the_source_has_purged_counts_once_its_history_is_proved(tmp_path: Path) -> None:
+    log, longer = history(), history(more=2)
+    tail, disk = stored(tmp_path, log)
+    tail.said_purged = BACKUP | log.set
+    running = again(tail, disk, log.starts[0])
+    with pytest.raises(Unreachable):
+        running.run(dump(sent_from(longer, log.starts[0])))
+    assert [(one.position, one.purged) for one in running.published] == [
+        (log.position, BACKUP),
+        (longer.position, BACKUP),
+    ]
+    assert running.published[-1].executed == BACKUP | longer.set
+    assert load(tail.timeline.path) == BACKUP
+
+
+def test_what_a_source_with_another_history_has_purged_does_not(tmp_path: Path) -> None:
+    log = history()
+    tail, disk = stored(tmp_path, log)
+    tail.said_purged = BACKUP
+    other = Log().begin_file().transaction(1).statement(2).transaction(7, sizes=(10, 2000))
+    refused(again(tail, disk, log.starts[1]), [dump(sent_from(other, log.starts[1]))], "other bytes")
+    assert tail.publication.purged == load(tail.timeline.path) == GtidSet()
+
+
+def test_what_a_source_has_purged_that_goes_away_too_early_does_not(tmp_path: Path) -> None:
+    log = history()
+    tail, disk = stored(tmp_path, log)
+    tail.said_purged = BACKUP
+    running = again(tail, disk, log.starts[0])
+    with pytest.raises(Unreachable):
+        running.run(dump(sent_from(log, log.starts[0])[:-1]))
+    assert running.published == []
+    assert load(tail.timeline.path) == GtidSet()
+
+
+def test_what_the_source_has_purged_is_published_with_a_new_timeline(tmp_path: Path) -> None:
+    _, tail, disk = fresh(tmp_path)
+    tail.said_purged = BACKUP
+    running, log = Running(tail, disk), history()
+    with pytest.raises(Unreachable):
+        running.run(dump(whole_file(log)))
+    assert {one.purged for one in running.published} == {BACKUP}
+    assert running.published[-1].executed == BACKUP | log.set

@@ -236,6 +236,7 @@ def test_reading_on_without_a_receiver(tmp_path: Path) -> None:
         await catalog.read_on(alone)
         assert catalog.publication == NOTHING
         tail = empty_tail(folder)
+        tail.said_purged = GtidSet.parse(f"{UUID_A}:2:7-8")  # a part of which comes after all
         for name, log in chain(3).items():
             begin(tail, name, log)
             for event in log.each()[1:]:
@@ -247,6 +248,7 @@ def test_reading_on_without_a_receiver(tmp_path: Path) -> None:
                 assert catalog.logs == fresh.logs
                 assert catalog.publication.position == fresh.publication.position
                 assert catalog.publication.executed == fresh.publication.executed
+                assert catalog.publication.purged == fresh.publication.purged
         seen = catalog.publication
         await catalog.read_on(alone)
         assert catalog.publication is seen, "nothing grew"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pytest
 from hypothesis import given
@@ -24,6 +24,7 @@ def by_gtid(
     purged: str = "",
     asked: list[int] | None = None,
     pinned: int | None = None,
+    kept: Mapping[int, str] | None = None,
 ) -> int:
     """Where a dump begins, of timelines whose files claim these PREVIOUS_GTIDS, and whose last file added nothing."""
     logs = [log(i, timeline=n) for n, claims in enumerate(timelines, 1) for i in range(1, len(claims) + 1)]
@@ -38,7 +39,10 @@ def by_gtid(
         assert index + 1 == len(logs) or logs[index + 1].timeline != logs[index].timeline
         return every[index] or GtidSet()
 
-    return start_by_gtid(logs, claims, ended, GtidSet.parse(has), GtidSet.parse(purged), pinned=pinned)
+    def kept_of(timeline: int) -> GtidSet:
+        return GtidSet.parse((kept or {}).get(timeline, ""))
+
+    return start_by_gtid(logs, claims, ended, GtidSet.parse(has), GtidSet.parse(purged), kept_of, pinned=pinned)
 
 
 SOURCES = {1: UUID_A, 2: UUID_B, 3: UUID_B}
@@ -290,3 +294,29 @@ def test_nothing_that_the_replica_lacks_is_leapt_over(counts: list[int], has: se
     assert set().union(*files[:index]) <= has
     later = [number for number in range(index + 1, len(claims)) if set().union(*files[:number]) <= has]
     assert not later, "and no more than needed is read"
+
+
+# --- what a source had purged without a word of it in its files ---
+
+BACKUP = f"{UUID_B}:1-9"
+A_FILE = f"{UUID_A}:1-5"
+
+
+def test_a_timeline_builds_on_what_is_kept_of_it() -> None:
+    """Another one holds it, which would be sent behind what builds on it."""
+    old, new = ["", A_FILE], ["", f"{A_FILE},{BACKUP}"]
+    assert by_gtid("", old, new) == 0
+    assert by_gtid("", old, new, kept={1: BACKUP}) == 2
+    assert by_gtid(BACKUP, old, new, kept={1: BACKUP}) == 0
+
+
+@pytest.mark.parametrize("pinned", [None, 1], ids=["any", "pinned"])
+def test_who_lacks_what_is_kept_of_the_only_timeline_is_refused(pinned: int | None) -> None:
+    with pytest.raises(Refusal, match=f"transactions are '{UUID_B}:3-9'"):
+        by_gtid(f"{UUID_B}:1-2", ["", A_FILE], kept={1: BACKUP}, pinned=pinned)
+    assert by_gtid(f"{A_FILE},{BACKUP}", ["", A_FILE], kept={1: BACKUP}, pinned=pinned) == 1
+
+
+def test_who_lacks_what_is_kept_of_every_timeline_is_refused() -> None:
+    with pytest.raises(Refusal, match=f"transactions are '{UUID_B}:1-9'"):
+        by_gtid(A_FILE, [A_FILE], [A_FILE, f"{UUID_A}:1-9"], kept={2: BACKUP})

@@ -60,13 +60,8 @@ def worlds(timelines: int, numbers: Sequence[int]) -> Iterator[World]:
 
 
 def purged_as_told(world: World) -> Gnos:
-    """What the store says was purged (store/reader.py, ``Holdings``): what a file builds on that is in none before."""
-    executed: Gnos = frozenset()
-    purged: Gnos = frozenset()
-    for file in world:
-        purged |= file.previous - executed
-        executed |= file.previous | frozenset(file.added)
-    return purged
+    """What the store says was purged (store/reader.py, ``Holdings``): what a file builds on that is in none."""
+    return frozenset(gno for file in world for gno in file.previous) - stored(world)
 
 
 def stored(world: World) -> Gnos:

@@ -15,9 +15,10 @@ from binlogd.binlog.gtid import GtidSet
 from binlogd.store import reader
 from binlogd.store.index import Summary, fingerprint
 from binlogd.store.publication import NOTHING, Publication, Step
+from binlogd.store.purged import save
 from binlogd.store.reader import StoredFile, publication_of
 from tests.binlog.making import SID_A, SID_B, UUID_A, UUID_B, Log
-from tests.store.support import make_store
+from tests.store.support import Quick, make_store
 
 KNOWN = Publication(2, "b.000007", 100, GtidSet.parse(f"{UUID_A}:1-5"), GtidSet.parse(f"{UUID_A}:1-2"), "8.4.0")
 Contents = tuple[str | None, str]  # of a file: PREVIOUS_GTIDS, and what it adds
@@ -183,6 +184,29 @@ def test_timelines_that_overlap(tmp_path: Path) -> None:
     assert found.purged == GtidSet.parse(f"{UUID_A}:1-2")
 
 
+def test_what_a_newer_timeline_holds_is_not_purged(tmp_path: Path) -> None:
+    old = [(f"{UUID_A}:1-9", f"{UUID_A}:10")]
+    new = [(f"{UUID_A}:1-2", f"{UUID_A}:3-7,{UUID_B}:1")]
+    assert amounts_to(tmp_path, old, new) == (f"{UUID_A}:1-10,{UUID_B}:1", f"{UUID_A}:1-2:8-9")
+
+
+def test_what_the_source_had_purged_is_purged_and_executed(tmp_path: Path) -> None:
+    files = stored(tmp_path, [("", f"{UUID_A}:1-3"), (f"{UUID_A}:1-3", f"{UUID_A}:4")])
+    save(Quick(), files[0].timeline.path, GtidSet.parse(f"{UUID_B}:1-9"))
+    found = publication_of(files)
+    assert found.executed == GtidSet.parse(f"{UUID_A}:1-4,{UUID_B}:1-9")
+    assert found.purged == GtidSet.parse(f"{UUID_B}:1-9")
+
+
+@pytest.mark.parametrize("timeline", [0, 1])
+def test_what_the_source_had_purged_and_a_file_of_any_timeline_holds_is_not(tmp_path: Path, timeline: int) -> None:
+    files = stored(tmp_path, [("", f"{UUID_A}:1-3")], [("", f"{UUID_B}:4-6")])
+    save(Quick(), files[timeline].timeline.path, GtidSet.parse(f"{UUID_A}:2-4,{UUID_B}:1-5"))
+    found = publication_of(files)
+    assert found.executed == GtidSet.parse(f"{UUID_A}:1-4,{UUID_B}:1-6")
+    assert found.purged == GtidSet.parse(f"{UUID_A}:4,{UUID_B}:1-3")
+
+
 def history(chance: random.Random) -> list[Contents]:
     """A source's files: some are missing, some were begun when nothing, or less, was known to be before them."""
     before = GtidSet()
@@ -207,12 +231,11 @@ def history(chance: random.Random) -> list[Contents]:
 def test_it_is_as_if_every_claim_were_read(tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)
     timelines = [history(chance) for _ in range(chance.randrange(1, 4))]
-    executed, purged = GtidSet(), GtidSet()
+    claims, held = GtidSet(), GtidSet()
     for previous, added in chain.from_iterable(timelines):
-        claim = GtidSet.parse(previous or "")
-        purged |= claim - executed
-        executed |= claim | GtidSet.parse(added)
-    assert amounts_to(tmp_path, *timelines) == (executed.compact(), purged.compact())
+        claims |= GtidSet.parse(previous or "")
+        held |= GtidSet.parse(added)
+    assert amounts_to(tmp_path, *timelines) == ((claims | held).compact(), (claims - held).compact())
 
 
 def test_many_runs_are_taken_as_they_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,8 @@ from binlogd.store.disk import Disk
 from binlogd.store.index import encode_marks, index_path, read_recorded, write_index
 from binlogd.store.layout import DataFolder
 from binlogd.store.publication import Publication
+from binlogd.store.purged import FILE as PURGED
+from binlogd.store.purged import encode, save
 from binlogd.store.reader import read_contents
 from binlogd.store.recovery import recover
 from binlogd.store.source_facts import FILE, SourceSettings
@@ -393,6 +395,31 @@ def test_settings_that_cannot_be_read(tmp_path: Path) -> None:
     path = newest(folder).path / FILE
     path.write_text(json.dumps({"gtid_mode": "ON"}))
     assert told(found(folder)) == [("settings", FILE, None)]
+
+
+def test_a_purged_set_that_cannot_be_read(tmp_path: Path) -> None:
+    folder = indexed(tmp_path, chain(2))
+    path = newest(folder).path / PURGED
+    path.write_bytes(encode(GtidSet.parse(f"{UUID_B}:1-9")))
+    assert found(folder) == []
+    assert flipped(folder, path, None, 1) > 80
+    path.write_bytes(b"")
+    assert told(found(folder)) == [("purged", PURGED, None)]
+
+
+def test_what_the_source_had_purged_need_not_be_in_a_file(tmp_path: Path) -> None:
+    """MySQL 5.6 writes a gtid_purged that was set into PREVIOUS_GTIDS of the next file."""
+    logs = {
+        FIRST: Log().begin_file().transaction(1),
+        SECOND: Log().begin_file(f"{UUID_A}:1,{UUID_B}:1-9").transaction(2),
+    }
+    logs[FIRST].rotate(SECOND)
+    folder = indexed(tmp_path, logs)
+    assert told(found(folder)) == [("gtids", SECOND, logs[SECOND].events[0].end)]
+    save(Quick(), newest(folder).path, GtidSet.parse(f"{UUID_B}:1-9"))
+    assert found(folder) == []
+    save(Quick(), newest(folder).path, GtidSet.parse(f"{UUID_B}:1-8"))
+    assert told(found(folder)) == [("gtids", SECOND, logs[SECOND].events[0].end)]
 
 
 # --- a store that is written to ---

@@ -341,6 +341,7 @@ class Receiver:
             assert self._tail is not None
             tail = self._tail
         session.settings().save(self._disk, tail.timeline.path)
+        tail.said_purged = facts.purged
         sequence, received = session.dump(start)
         progress.semi_sync = session.semi_sync
         progress.tls = session.encrypted

@@ -246,6 +246,9 @@ class Stream:
         self._intake.walk = walk
         if self._progress.state is not State.STREAMING:
             self._progress.streaming()
+        more = self._tail.accept_purged()
+        if more is not None:
+            self._show(more)
 
     def _write(self) -> None:
         intake = self._intake

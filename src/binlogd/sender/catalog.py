@@ -31,6 +31,8 @@ from binlogd.store.index import fingerprint, read_marks, read_recorded
 from binlogd.store.layout import DataFolder, Timeline, binlog_base, binlog_number
 from binlogd.store.lock import Taking, look
 from binlogd.store.publication import NOTHING, Publication
+from binlogd.store.purged import load as load_purged
+from binlogd.store.purged import without
 from binlogd.store.reader import (
     Head,
     Holdings,
@@ -140,6 +142,10 @@ class Catalog:
         except EventError as bad:
             raise StoreDamaged(f"{self.path(index)}: {bad.message}") from bad
         return contents.added if contents is not None else GtidSet()
+
+    def kept(self, timeline: int) -> GtidSet:
+        """What the source of a timeline had purged without a word of it in its files. From any thread."""
+        return load_purged(self._timelines[timeline].path)
 
     def announces(self, index: int, name: str) -> bool:
         """Whether the file with that index ends with a ROTATE to the one of that name. From any thread."""
@@ -278,6 +284,7 @@ class Catalog:
             executed, purged = executed | missing, purged | missing
         self.logs[-1] = StoredLog(newest.timeline, newest.name, more.position)
         executed |= more.gtids
+        purged = without(purged, more.gtids.runs())
         self._announce(replace(old, position=more.position, executed=executed, purged=purged))
         return True
 

@@ -187,7 +187,7 @@ class Dump:
         if request.auto_position:
             assert request.has is not None
             logs, purged = tuple(catalog.logs), catalog.publication.purged
-            by_gtid = partial(start_by_gtid, logs, catalog.claims, catalog.ended, request.has, purged)
+            by_gtid = partial(start_by_gtid, logs, catalog.claims, catalog.ended, request.has, purged, catalog.kept)
             return await asyncio.to_thread(by_gtid, pinned=request.pinned), FIRST_POSITION
         by_position = partial(
             start_by_position,

@@ -51,6 +51,9 @@ Ended = Callable[[int], GtidSet]
 Sources = Mapping[int, str]
 """The server_uuid of each timeline's source, by the timeline's number."""
 
+Kept = Callable[[int], GtidSet]
+"""What the source of a timeline had purged without a word of it in its files (store/purged.py)."""
+
 Announces = Callable[[int, str], bool]
 """Whether the file with that index ends with a ROTATE that says that the one of that name follows."""
 
@@ -179,6 +182,7 @@ def start_by_gtid(
     ended: Ended,
     has: GtidSet,
     purged: GtidSet,
+    kept: Kept = lambda _: GtidSet(),
     *,
     pinned: int | None = None,
 ) -> int:
@@ -186,12 +190,14 @@ def start_by_gtid(
 
     ``claims`` gives the PREVIOUS_GTIDS of the file with an index, and is asked of a few; ``ended`` is asked of the
     finished timelines, and of the newest only when there is no beginning in an older one that has what is lacking.
+    A timeline builds on what is ``kept`` of it, too: who lacks that begins in another one, or not at all.
     """
     if pinned is not None:
         begin, end = _span(logs, pinned)
-        found = _built_on(claims, begin, end, has)
+        base = kept(pinned)
+        found = _built_on(claims, begin, end, has) if base <= has else None
         if found is None:
-            raise purged_away(has, (claims(begin) or GtidSet()) - has)
+            raise purged_away(has, ((claims(begin) or GtidSet()) | base) - has)
         return found
     missing = purged - has
     if missing:
@@ -204,12 +210,15 @@ def start_by_gtid(
         held = ended(end - 1)
         if held <= has:
             continue
-        found = _built_on(claims, begin, end, has)
+        found = _built_on(claims, begin, end, has) if kept(logs[begin].timeline) <= has else None
         if found is not None:
             _look_for(lacking - held, timelines[number + 1 :], ended, has)
             return found
         lacking |= held - has
     begin, end = timelines[-1]
+    lacked = kept(logs[begin].timeline) - has
+    if lacked:
+        raise purged_away(has, ((claims(begin) or GtidSet()) | lacked) - has)
     found = newest_built_on(claims, begin, end, has)
     if found is None and (claim := claims(begin)) is not None:
         raise purged_away(has, claim - has)

@@ -11,6 +11,8 @@
           mysql-bin.000002.marks     where transactions begin in the newest file (index.py)
           mysql-bin.000002.synced    how much of it is durable, when it has no checksums (synced.py)
           mysql-bin.index            as mysqld writes it
+          source.json                settings of the source (source_facts.py)
+          gtid_purged.json           what it had purged, as far as its files do not say so (purged.py)
 
 Timelines are numbered from 1 in the order in which they were followed. A binary log's name is ``<base>.<digits>``;
 names beginning with a dot are unfinished and may be removed by the receiver, and so may marks, which it makes anew.

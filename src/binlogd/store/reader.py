@@ -32,6 +32,7 @@ from binlogd.store.disk import Disk, explained
 from binlogd.store.index import FINGERPRINTS, Summary, fetch_summaries, fingerprint, read_recorded
 from binlogd.store.layout import DataFolder, Timeline
 from binlogd.store.publication import NOTHING, Publication
+from binlogd.store.purged import load, without
 from binlogd.store.settled import settle
 from binlogd.store.synced import synced_part
 
@@ -342,8 +343,9 @@ def read_previous(path: Path, end: int | None = None) -> GtidSet | None:
 class Holdings:
     """What files amount to, told of one after the other, oldest first; of no file more is kept than that.
 
-    GTIDs that come in by a file's PREVIOUS_GTIDS and are in no file before it are purged; but behind a damaged file
-    they may be in that one, and count as stored: whoever needs them comes to the damage, and is told of it.
+    GTIDs that come in by a file's PREVIOUS_GTIDS, or by what is kept of the source's gtid_purged (purged.py), are
+    purged unless a file of any timeline holds them; but PREVIOUS_GTIDS behind a damaged file may be in that one, and
+    count as stored: whoever needs them comes to the damage, and is told of it.
     """
 
     def __init__(self) -> None:
@@ -357,8 +359,9 @@ class Holdings:
     def add(self, file: StoredFile) -> None:
         """The next file."""
         claimed, added = file.summary.claimed, file.summary.added
-        if self._newest is not None and self._newest.timeline != file.timeline:
+        if self._newest is None or self._newest.timeline != file.timeline:
             self._expected, self._damaged = None, False
+            self._take_purged(load(file.timeline.path))
         if claimed and claimed != self._expected and not self._take_claim(file):  # the empty set's fingerprint is 0
             claimed, self._damaged = None, True
         self._newest = file
@@ -398,7 +401,14 @@ class Holdings:
         self._executed |= claim
         return True
 
+    def _take_purged(self, kept: GtidSet) -> None:
+        if kept:
+            self._take_runs()
+            self._purged |= kept - self._executed
+            self._executed |= kept
+
     def _take_runs(self) -> None:
+        self._purged = without(self._purged, self._runs)
         self._executed = self._executed.add_runs(self._runs)
         self._runs = []
 

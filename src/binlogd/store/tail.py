@@ -11,6 +11,7 @@ appended, and ``advance_synced`` has the publication as soon as that much is dur
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from binlogd.binlog.events import FormatDescription, clear_in_use, for_position_start
@@ -23,6 +24,7 @@ from binlogd.store.index import Summary, fingerprint
 from binlogd.store.layout import Timeline, binlog_base, binlog_number
 from binlogd.store.overlap import overlap_start
 from binlogd.store.publication import Publication, Step
+from binlogd.store.purged import load, save, without
 from binlogd.store.reader import FIRST_EVENT, Contents
 from binlogd.store.watch import Watch, missing
 from binlogd.store.writer import Writer
@@ -50,8 +52,10 @@ class Tail:
         received: int = 0,
     ) -> None:
         self._writer = Writer(disk, timeline, durable=durable, watch=watch)
+        self._disk = disk
         self._predecessor = predecessor
         self.publication = publication
+        self.said_purged: GtidSet | None = None  # what the source says it has purged, until ``accept_purged``
         self._coming: Publication | None = None  # what the sync in the background will have made durable
         self.walk: Walk | None = None
         self._algorithm = ChecksumAlgorithm.OFF
@@ -143,6 +147,7 @@ class Tail:
         if self._predecessor is not None:
             self._predecessor.finish()
             self._predecessor = None
+        self.accept_purged()  # before anything is published of the file
         self._writer.start(name, event)
         self.walk = walk
         self._algorithm = described.algorithm
@@ -152,6 +157,23 @@ class Tail:
         self._head_end = walk.position
         self._added, self._runs = GtidSet(), []
         return walk
+
+    def accept_purged(self) -> Publication | None:
+        """The source has proved its history: what it said it has purged and no file holds is kept (purged.py).
+
+        The publication, when that tells more. No sync may be under way.
+        """
+        said, self.said_purged = self.said_purged, None
+        if said is None:
+            return None
+        old, folder = self.publication, self.timeline.path
+        purged = said - (old.executed - old.purged)
+        # What is kept of a timeline without a file is of an attempt before.
+        save(self._disk, folder, load(folder) | purged if self.name else purged)
+        if purged <= old.purged:
+            return None
+        self.publication = replace(old, executed=old.executed | purged, purged=old.purged | purged, step=None)
+        return self.publication
 
     def append(self, data: memoryview) -> None:
         """Write events that the walk has walked."""
@@ -242,6 +264,7 @@ class Tail:
                 self._fold()
             executed = executed.add_runs(runs)
             added = added.add_runs(runs)
+            purged = without(purged, runs)
         self._take_marks()
         return Publication(
             timeline=self.timeline.number,

@@ -31,6 +31,9 @@ from binlogd.store.disk import explained
 from binlogd.store.index import Summary, fingerprint, index_path, list_path, read_marks, read_recorded
 from binlogd.store.layout import DataFolder, Timeline, binlog_base, binlog_number, is_binlog_name
 from binlogd.store.publication import Publication
+from binlogd.store.purged import FILE as PURGED_FILE
+from binlogd.store.purged import is_sound as is_sound_purged
+from binlogd.store.purged import load as load_purged
 from binlogd.store.reader import FIRST_EVENT, Head, read_head, walk_blocks
 from binlogd.store.rescue import kept
 from binlogd.store.seek import begins_event, holds
@@ -67,6 +70,7 @@ class Kind(enum.StrEnum):
     LIST = "list"  # the .index of the folder
     CUT = "cut"  # what recovery cut off, kept beside its file
     SETTINGS = "settings"  # the folder's source.json
+    PURGED = "purged"  # the folder's gtid_purged.json
 
 
 REFETCHED = frozenset({Kind.EVENT, Kind.SIZE, Kind.END, Kind.MISSING})
@@ -88,8 +92,12 @@ class Finding:
 
 @dataclass(slots=True)
 class _Chain:
-    """What the files of a timeline amount to so far. ``expected`` is None while nothing is known of that."""
+    """What the files of a timeline amount to so far. ``expected`` is None while nothing is known of that.
 
+    ``purged`` is what no file of it needs to hold.
+    """
+
+    purged: GtidSet
     expected: GtidSet | None = None
     claims: bool = False  # the files have PREVIOUS_GTIDS
 
@@ -126,7 +134,7 @@ class Verification:
             if self._only is None:
                 yield from self._look_at_folder(timeline, names)
             newest = timeline is listing[-1][0]
-            chain = _Chain()
+            chain = _Chain(load_purged(timeline.path))
             for before, name in zip([None, *names], names, strict=False):
                 if before is not None and binlog_number(before) + 1 != binlog_number(name):
                     chain.expected = None
@@ -200,6 +208,9 @@ class Verification:
         settings = timeline.path / SOURCE_FILE
         if SOURCE_FILE in entries and not is_sound(timeline.path):
             yield _finding(Kind.SETTINGS, settings, "it cannot be read", "the receiver makes it again when it connects")
+        if PURGED_FILE in entries and not is_sound_purged(timeline.path):
+            text = "it cannot be read: which GTIDs the source had purged, but for what its files say, is not known"
+            yield _finding(Kind.PURGED, timeline.path / PURGED_FILE, text, _PURGED)
         for copy in kept(timeline):
             what = f"{copy.size} bytes that recovery cut off {copy.binlog.name} at {copy.begin}, behind a bad event"
             rest = "which holds all of them again" if copy.spare else "which does not hold all of them"
@@ -436,7 +447,7 @@ class _File:
             yield self._finding(Kind.GTIDS, text, _TWICE)
         if expected is None:
             return
-        unknown, lacking = claim - expected, expected - claim
+        unknown, lacking = claim - expected - chain.purged, expected - claim
         if unknown:
             text = f"its Previous_gtids name {unknown.compact()}, which no file before it holds"
             hint = "they are missing, unless gtid_purged was set at the source then; compare with the source's files"
@@ -470,6 +481,10 @@ class _File:
             yield _finding(Kind.INDEX, path, "its marks are not those of the file, or a bit of one is wrong", REBUILD)
 
 
+_PURGED = (
+    "restore it from a copy; of the source that is followed now the receiver makes it again when it connects. Until"
+    " then a replica that lacks those GTIDs is served as if nothing were missing"
+)
 _SPARE = "the receiver removes it when it starts"
 _ONLY_COPY = "it may be the only copy of a transaction: compare it with the source's file before you remove it"
 _TWICE = "no server writes a GTID twice: keep the store as it is and compare it with the source's files"
@@ -510,7 +525,7 @@ def _is_ours(entry: str) -> bool:
     stem, _, suffix = entry.rpartition(".")
     if suffix in ("idx", "marks", "synced"):
         return is_binlog_name(stem)
-    return entry.startswith(".") or suffix == "index" or entry == SOURCE_FILE or is_binlog_name(entry)
+    return entry.startswith(".") or suffix == "index" or entry in (SOURCE_FILE, PURGED_FILE) or is_binlog_name(entry)
 
 
 def _size(path: Path) -> int:
