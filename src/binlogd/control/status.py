@@ -158,6 +158,8 @@ def _stream_alarms(source: dict[str, Any]) -> list[Alarm]:
     if state in ("backoff", "connecting") and source["lost_at"] and time.time() - source["lost_at"] > LOST_AFTER:
         return [Alarm("critical", "source_lost", source["lost_at"], message, hint)]
     if state == "streaming" and source["semi_sync_wanted"] and not source["semi_sync"]:
+        if source["cascade"]:
+            return [_no_semi_sync_of_binlogd(since)]
         return [
             Alarm(
                 "warning",
@@ -169,6 +171,18 @@ def _stream_alarms(source: dict[str, Any]) -> list[Alarm]:
             )
         ]
     return []
+
+
+def _no_semi_sync_of_binlogd(since: float) -> Alarm:
+    """Nothing that one could mend at the source: it waits for nobody."""
+    return Alarm(
+        "warning",
+        "no_semi_sync",
+        since,
+        "the source is a binlogd, which acknowledges to its own source: no commit waits for this copy",
+        "set source.semi_sync = false to say that this is meant; a commit waits for two binlogds when both follow the"
+        " MySQL source, with rpl_semi_sync_source_wait_for_replica_count = 2",
+    )
 
 
 def _corrupt_stream(corruption: dict[str, Any], message: str) -> Alarm:

@@ -20,10 +20,20 @@ from dataclasses import dataclass, replace
 
 from binlogd.binlog.gtid import GtidSet
 from binlogd.errors import BinlogdError, PeerError, SourceRefused, Unreachable
-from binlogd.receiver.first_file import first_file
+from binlogd.receiver import cascade
+from binlogd.receiver.first_file import first_file, has_file
 from binlogd.receiver.link import Wake
 from binlogd.receiver.orders import Follow, Orders
-from binlogd.receiver.plan import EMPTY, SourceFacts, StoreFacts, timeline_name
+from binlogd.receiver.plan import (
+    EMPTY,
+    FIRST_POSITION,
+    Kept,
+    SourceFacts,
+    Start,
+    StoreFacts,
+    plan_resume,
+    timeline_name,
+)
 from binlogd.receiver.session import Session, SourceOptions
 from binlogd.receiver.succession import AskFirstFile, NewTimeline, Refuse, Resume, decide
 from binlogd.store.layout import Identity
@@ -118,6 +128,9 @@ class Candidates:
             session.connect()
             facts = session.prepare()
             held = store()
+            if session.is_binlogd:
+                facts = self._copying(facts, held, options)
+                session.copy(facts.history)
             same = timeline_name(facts) == held.source_uuid
             current = session.current_file() if options.start == "current" and held == EMPTY else ""
 
@@ -133,7 +146,7 @@ class Candidates:
 
             decided = step()
             if isinstance(decided, AskFirstFile):
-                facts = replace(facts, first_file=self._first_file(options, decided.has))
+                facts = replace(facts, first_file=self._first_file(options, decided.has, facts.history))
                 decided = step()
             assert not isinstance(decided, AskFirstFile)
             return Candidate(options, facts, decided, session)
@@ -141,8 +154,19 @@ class Candidates:
             session.close()
             raise
 
-    def _first_file(self, options: SourceOptions, has: GtidSet) -> tuple[str, GtidSet]:
-        return first_file(options, self._identity, self._wake, has)
+    def _first_file(self, options: SourceOptions, has: GtidSet, history: Kept | None) -> tuple[str, GtidSet]:
+        return first_file(options, self._identity, self._wake, has, history)
+
+    def _copying(self, facts: SourceFacts, store: StoreFacts, options: SourceOptions) -> SourceFacts:
+        """Which of a binlogd's timelines is meant."""
+        may_be = cascade.candidates(facts, store, start=options.start)
+        chosen = may_be[0]
+        if len(may_be) > 1:
+            begin = Start(options.start, FIRST_POSITION, "COM_BINLOG_DUMP")
+            start = plan_resume(facts, store) if store.file else begin
+            having = (kept for kept in may_be if has_file(options, self._identity, self._wake, kept, start))
+            chosen = next(having, chosen)
+        return replace(facts, history=chosen)
 
 
 def _not_now(
@@ -171,4 +195,6 @@ def _not_now(
             asked_again = any(candidate.options == options for candidate in found)
             return NotNow(type(error)(message, hint=error.hint, code=error.code), refused=asked_again)
     promote = "promote one of them: SET GLOBAL super_read_only = OFF, read_only = OFF" if found else "start one of them"
+    if any(candidate.facts.history for candidate in found):
+        promote = 'a binlogd is always read_only: set source.follow = "first" to go on with one'
     return NotNow(Unreachable(message, hint=refusals[0][1].hint if refusals else promote, code=2003), refused=False)

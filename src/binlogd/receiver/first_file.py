@@ -3,10 +3,13 @@
 The source itself says so, and needs no other privilege for it than REPLICATION SLAVE: a dump by GTID begins in the
 newest file that builds on nothing else (protocol.md §3), and names it first. Its PREVIOUS_GTIDS are read from the same
 dump, which then is dropped. The file itself is fetched by name and position: a dump by GTID leaves holes.
+
+Of a binlogd one timeline is asked (cascade.py), and so is which of several has a file.
 """
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import replace
 
 from binlogd.binlog.crc import crc32
@@ -15,7 +18,9 @@ from binlogd.binlog.gtid import GtidSet
 from binlogd.binlog.gtid_events import PreviousGtids
 from binlogd.binlog.header import CRC_LENGTH, HEADER_LENGTH, EventType
 from binlogd.errors import EventError, ProtocolError
+from binlogd.receiver.cascade import ER_SOURCE_FATAL_ERROR_READING_BINLOG
 from binlogd.receiver.link import Wake
+from binlogd.receiver.plan import Kept, Start
 from binlogd.receiver.session import Session, SourceOptions
 from binlogd.store.layout import Identity, is_binlog_name
 from binlogd.wire.errors import decode_error
@@ -25,20 +30,20 @@ LARGEST_HEAD = 256 * 1024 * 1024  # bytes of one of the first events: PREVIOUS_G
 OK, EOF, ERR = 0x00, 0xFE, 0xFF  # what a packet begins with
 
 
-def first_file(options: SourceOptions, identity: Identity, wake: Wake, has: GtidSet) -> tuple[str, GtidSet]:
+def first_file(
+    options: SourceOptions, identity: Identity, wake: Wake, has: GtidSet, history: Kept | None = None
+) -> tuple[str, GtidSet]:
     """The name and the PREVIOUS_GTIDS of that file. A connection of its own, and no acknowledgement."""
     session = Session(replace(options, semi_sync=False), identity, wake)
     try:
         session.connect()
         facts = session.prepare()
+        session.copy(history)
         sequence, received = session.dump_by_gtid(has)
-        packets = PacketReader(max_payload=LARGEST_HEAD, sequence=sequence or 0)
-        packets.numbered = sequence is not None
-        packets.feed(received)
+        packets = _Packets(session, sequence, received)
 
         def event() -> bytes:
-            while (payload := packets.next()) is None:
-                packets.feed(session.link.receive())
+            payload = packets.next()
             if payload[:1] == bytes((ERR,)):
                 raise decode_error(payload)
             if payload[:1] != bytes((OK,)) or len(payload) <= HEADER_LENGTH:
@@ -50,6 +55,43 @@ def first_file(options: SourceOptions, identity: Identity, wake: Wake, has: Gtid
         return name, _previous(event(), described.algorithm.length)
     finally:
         session.close()
+
+
+def has_file(options: SourceOptions, identity: Identity, wake: Wake, history: Kept, start: Start) -> bool:
+    """Whether that timeline of a binlogd has the file, and as much of it.
+
+    A connection of its own, and under a UUID of its own: our dump may be at work there (protocol.md §4).
+    """
+    session = Session(replace(options, semi_sync=False), replace(identity, server_uuid=str(uuid.uuid4())), wake)
+    try:
+        session.connect()
+        session.prepare()
+        session.copy(history)
+        payload = _Packets(session, *session.dump(start)).next()
+        if payload[:1] != bytes((ERR,)):
+            return True
+        refused = decode_error(payload)
+        if refused.code != ER_SOURCE_FATAL_ERROR_READING_BINLOG:
+            raise refused
+        return False
+    finally:
+        session.close()
+
+
+class _Packets:
+    """What a dump sends."""
+
+    def __init__(self, session: Session, sequence: int | None, received: bytes) -> None:
+        self._link = session.link
+        self._reader = PacketReader(max_payload=LARGEST_HEAD, sequence=sequence or 0)
+        self._reader.numbered = sequence is not None
+        self._reader.feed(received)
+
+    def next(self) -> bytes:
+        """The next one, once it is there."""
+        while (payload := self._reader.next()) is None:
+            self._reader.feed(self._link.receive())
+        return payload
 
 
 def _rotate(event: bytes, checksum: int) -> str:

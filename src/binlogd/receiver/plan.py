@@ -19,11 +19,20 @@ COM_BINLOG_DUMP_LIMIT = 2**32  # its position has 4 bytes; COM_BINLOG_DUMP_GTID'
 
 
 @dataclass(frozen=True, slots=True)
+class Kept:
+    """A timeline that a binlogd keeps: its number there, and the source whose history it is."""
+
+    number: int
+    source_uuid: str
+
+
+@dataclass(frozen=True, slots=True)
 class SourceFacts:
     """What the source says of itself. ``server_uuid`` is "" where there is none (MySQL 5.5, MariaDB).
 
     ``executed`` and ``purged`` are its GTIDs; None where it has none, or not MySQL's. ``first_file`` is the name and
-    PREVIOUS_GTIDS of the file that it would begin with for us; None: it was not asked.
+    PREVIOUS_GTIDS of the file that it would begin with for us; None: it was not asked. Of a binlogd ``timelines`` are
+    what it keeps, oldest first, and ``history`` is the one that is copied (cascade.py); a server has only its own.
     """
 
     server_version: str
@@ -35,6 +44,16 @@ class SourceFacts:
     purged: GtidSet | None = None
     read_only: bool = False
     first_file: tuple[str, GtidSet] | None = None
+    timelines: tuple[Kept, ...] = ()
+    history: Kept | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The binlogd ``server_uuid`` said that its timeline ``number`` ends where the store does."""
+
+    server_uuid: str
+    number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +62,8 @@ class StoreFacts:
 
     ``overlap`` is how many bytes before ``position`` are asked for again. ``held`` are the GTIDs that it holds, or held
     once; ``gtids`` says whether that history has them for every transaction. ``replicas`` are the UUIDs of those that
-    are attached to us.
+    are attached to us. ``timelines`` are the UUIDs of all timelines' sources, the newest last; ``ended`` says that the
+    newest is the copy of one that will not grow.
     """
 
     source_uuid: str
@@ -53,6 +73,8 @@ class StoreFacts:
     held: GtidSet = NONE
     gtids: bool = True
     replicas: frozenset[str] = frozenset()
+    timelines: tuple[str, ...] = ()
+    ended: Ended | None = None
 
 
 EMPTY = StoreFacts("", "", 0)
@@ -77,7 +99,13 @@ class Start:
 
 
 def timeline_name(facts: SourceFacts) -> str:
-    """What a timeline of this source is called: its UUID, or what stands for one."""
+    """What a timeline of this source is called: its UUID, or what stands for one.
+
+    A copy is called as what it is a copy of, so that it may be gone on with at that source itself, and the other way
+    round.
+    """
+    if facts.history is not None:
+        return facts.history.source_uuid
     return facts.server_uuid or f"server-{facts.server_id}"
 
 

@@ -48,6 +48,7 @@ class Progress:
     server_uuid: str = ""
     server_version: str = ""
     semi_sync: bool = False
+    cascade: bool = False  # the source is a binlogd
     tls: bool = False
     file: str = ""
     position: int = 0
@@ -123,6 +124,7 @@ class Progress:
             "server_uuid": self.server_uuid,
             "server_version": self.server_version,
             "semi_sync": self.semi_sync,
+            "cascade": self.cascade,
             "tls": self.tls,
             "file": self.file,
             "position": self.position,

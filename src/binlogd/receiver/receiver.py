@@ -31,11 +31,12 @@ from binlogd.errors import (
 )
 from binlogd.logs import get_logger
 from binlogd.receiver.candidates import Candidate, Candidates, NotNow
+from binlogd.receiver.cascade import end_of
 from binlogd.receiver.divergence import ER_SOURCE_FATAL_ERROR_READING_BINLOG, diverged, of_refusal
 from binlogd.receiver.inquiry import grant, quoted
 from binlogd.receiver.link import Interrupted, Stopped, Wake
 from binlogd.receiver.orders import Desk, Orders
-from binlogd.receiver.plan import EMPTY, SourceFacts, StoreFacts, timeline_name
+from binlogd.receiver.plan import EMPTY, Ended, SourceFacts, StoreFacts, timeline_name
 from binlogd.receiver.progress import Progress, State
 from binlogd.receiver.scout import Scout
 from binlogd.receiver.session import Session, SourceOptions
@@ -135,6 +136,7 @@ class Receiver:
         self._store: StoreFacts | None = None  # and what it was asked to go on with
         self._resuming = False  # whether it was asked to go on where the store ends
         self._contradiction: SourceRefused | None = None  # what it answered, to be considered in the next decision
+        self._ended: Ended | None = None  # the timeline of a binlogd that the newest is a whole copy of
         self._reached = False  # a source was reached, now or in an earlier life
         self._keeper = StoreKeeper(
             folder=folder,
@@ -194,7 +196,11 @@ class Receiver:
     # --- what ended a connection ---
 
     def _lost(self, trouble: PeerError | SourceRefused, orders: Orders, backoff: Backoff, refusals: Backoff) -> None:
-        """Wait for as long as it takes, or raise."""
+        """Wait for as long as it takes, or raise; behind the end of a binlogd's timeline the next one is there."""
+        self._ended = end_of(trouble, self._facts) or self._ended
+        if end_of(trouble, self._facts):
+            log.info("the timeline is copied to its end", said=trouble.message)
+            return
         known, self._contradiction = self._contradiction, None
         lasting = self._lasting(trouble)
         if lasting is None:
@@ -283,6 +289,8 @@ class Receiver:
             held=tail.publication.executed,
             gtids=settings is None or settings.values.get("gtid_mode") == "ON",
             replicas=self._replicas(),
+            timelines=tuple(timeline.source_uuid for timeline in self._folder.timelines() if timeline.binlogs()),
+            ended=self._ended,
         )
 
     def _make_tail(self, timeline: Timeline, recovered: Recovered | None) -> Tail:
@@ -323,6 +331,7 @@ class Receiver:
         self._facts, self._store = facts, self._store_facts()
         progress.server_uuid = facts.server_uuid
         progress.server_version = facts.server_version
+        progress.cascade = session.is_binlogd
         assert not isinstance(chosen.step, Refuse)
         start = chosen.step.start
         _enlist(session)
@@ -355,7 +364,7 @@ class Receiver:
             tls=session.encrypted,
         )
         if options.semi_sync and not session.semi_sync:
-            log.warning("the source does not do semi-sync: a transaction can be lost with it", hint=_how_to(session))
+            _warn_of_no_semi_sync(session)
         try:
             Stream(
                 link=session.link,
@@ -372,6 +381,7 @@ class Receiver:
             if tail.name:  # else the timeline got no file, and the one before it is the newest
                 self._tail = tail
                 self._contradiction = None
+                self._ended = None
 
     def _store_facts_shown(self) -> StoreFacts:
         """The same for another thread, which must not look at the tail: as far as it is published."""
@@ -384,6 +394,8 @@ class Receiver:
             held=shown.executed,
             gtids=facts.gtids,
             replicas=self._replicas(),
+            timelines=facts.timelines,
+            ended=facts.ended,
         )
 
     def _lasting(self, trouble: PeerError | SourceRefused) -> BinlogdError | None:
@@ -433,7 +445,16 @@ def _enlist(session: Session) -> None:
         ) from refused
 
 
-def _how_to(session: Session) -> str:
-    """What to run at a source that does not do semi-sync."""
+def _warn_of_no_semi_sync(session: Session) -> None:
+    if session.is_binlogd:
+        log.warning(
+            "the source is a binlogd, which acknowledges to its own source: no commit waits for this copy",
+            hint="set source.semi_sync = false to say that this is meant",
+        )
+        return
     enable = "SET PERSIST rpl_semi_sync_source_enabled = 1"
-    return enable if session.marked else f"INSTALL PLUGIN rpl_semi_sync_source SONAME 'semisync_source.so'; {enable}"
+    install = f"INSTALL PLUGIN rpl_semi_sync_source SONAME 'semisync_source.so'; {enable}"
+    log.warning(
+        "the source does not do semi-sync: a transaction can be lost with it",
+        hint=enable if session.marked else install,
+    )

@@ -14,8 +14,9 @@ from pathlib import Path
 from binlogd import __version__
 from binlogd.binlog.gtid import GtidSet, GtidSyntaxError
 from binlogd.errors import ConfigError, ProtocolError, ServerError, SourceRefused
+from binlogd.receiver.cascade import is_binlogd, parse_timelines, plain_name
 from binlogd.receiver.link import Link, Wake
-from binlogd.receiver.plan import SourceFacts, Start, check_identity
+from binlogd.receiver.plan import Kept, SourceFacts, Start, check_identity
 from binlogd.store.layout import Identity
 from binlogd.store.source_facts import NUMBERS, TEXTS, SourceSettings
 from binlogd.wire.client import ClientConnection, ClientState, TlsPolicy
@@ -129,6 +130,12 @@ class Session:
         return self.link.encrypted
 
     @property
+    def is_binlogd(self) -> bool:
+        """Whether the source is another binlogd (cascade.py)."""
+        greeting = self._connection.greeting
+        return greeting is not None and is_binlogd(greeting.server_version)
+
+    @property
     def compression(self) -> Algorithm | None:
         """How the connection is compressed, once it is made."""
         return self._connection.compression
@@ -188,6 +195,7 @@ class Session:
             executed=self._gtids("gtid_executed") if gtid_mode else None,
             purged=self._gtids("gtid_purged") if gtid_mode else None,
             read_only=self.read_only(),
+            timelines=parse_timelines(self._variable("binlogd_timelines")) if self.is_binlogd else (),
         )
         check_identity(facts, server_id=self._identity.server_id, server_uuid=self._identity.server_uuid)
         if self._variable("log_bin", default="1") == "0":
@@ -211,6 +219,11 @@ class Session:
             self._query("SET @rpl_semi_sync_replica = 1, @rpl_semi_sync_slave = 1")
             self.marked = True
             self.semi_sync = setting == "ON"
+
+    def copy(self, history: Kept | None) -> None:
+        """Have the dumps be of one of a binlogd's timelines alone; None at a server, which has no others."""
+        if history is not None:
+            self._query(f"SET @binlogd_timeline = '{history.number:04}'")
 
     def read_only(self) -> bool:
         """Whether the server takes no writes from ordinary users."""
@@ -237,7 +250,7 @@ class Session:
             raise
         if not rows:
             raise SourceRefused("the source has no current binary log", hint="set log_bin there")
-        return rows[0][0]
+        return plain_name(rows[0][0]) if self.is_binlogd else rows[0][0]
 
     def dump(self, start: Start) -> tuple[int | None, bytes]:
         """Ask for the stream: (the sequence id its first packet will have, its bytes that came already).

@@ -29,6 +29,7 @@ from binlogd.binlog.framing import Intake, Stop
 from binlogd.binlog.header import EventType
 from binlogd.binlog.walk import Walk
 from binlogd.errors import EventError, PeerError, ProtocolError
+from binlogd.receiver.cascade import says_end
 from binlogd.receiver.link import Link, Stopped
 from binlogd.receiver.overlap import Overlap
 from binlogd.receiver.plan import Start
@@ -186,7 +187,10 @@ class Stream:
                 continue
             self._settle()
             if stop is Stop.ERROR:
-                raise decode_error(intake.event)
+                error = decode_error(intake.event)
+                if says_end(error):
+                    self._overlap.check_ended()  # of a copy that holds more than it is a copy of
+                raise error
             raise ProtocolError("the source ended the dump, which was asked to wait for more")
         left = self._filled - at
         if at and left:

@@ -13,6 +13,9 @@ there are three good answers and one bad one:
     Refuse        it lacks what is stored (it would be the only copy), or has purged what is not; or nobody can tell
                   without GTIDs; or it receives from us
 
+Of a binlogd one timeline is considered at a time (cascade.py). The one behind a whole copy begins with its oldest file,
+and so is a whole copy, too.
+
 What is stored and what the source lacks is never given up by itself: ``keep_both`` (on_divergence = "new-timeline") is
 the order to go on all the same, with both histories kept. A gap is refused even then, for no timeline can hold what
 nobody has.
@@ -24,8 +27,9 @@ from dataclasses import dataclass
 
 from binlogd.binlog.gtid import GtidSet
 from binlogd.errors import SourceDiverged, SourceGap, SourceRefused
+from binlogd.receiver.cascade import continues
 from binlogd.receiver.divergence import GAP_HINT, lacks
-from binlogd.receiver.plan import FIRST_POSITION, SourceFacts, Start, StoreFacts, plan_resume, timeline_name
+from binlogd.receiver.plan import FIRST_POSITION, NONE, SourceFacts, Start, StoreFacts, plan_resume, timeline_name
 
 OLDEST = ""  # asks for a source's oldest file, whatever it is called
 
@@ -70,7 +74,7 @@ def decide(
     keep_both: bool = False,
     contradiction: SourceRefused | None = None,
 ) -> Step:
-    """What to do with a source that is there.
+    """What to do with a source that is there; of a binlogd ``source.history`` says which timeline is meant.
 
     ``start`` is the configured beginning of an empty store, ``oldest``, ``current`` or a file's name; ``current`` the
     name of the source's newest file, needed for that choice alone. ``contradiction`` is what the source answered, or
@@ -81,6 +85,9 @@ def decide(
     same = store.source_uuid == timeline_name(source)
     if source.server_uuid and source.server_uuid in store.replicas:
         return Refuse(_ours(source))
+    if continues(source, store):
+        missing = (source.purged or NONE) - store.held
+        return Refuse(_gap(source, missing)) if missing else NewTimeline(_whole(OLDEST))
     if same and contradiction is None:
         try:
             return Resume(plan_resume(source, store))
