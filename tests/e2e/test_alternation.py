@@ -14,7 +14,7 @@ it comes back: its finished files are the same, and of its newest a beginning is
 **A source that died may come back with transactions that nobody else has**: they were in its binary log, and neither
 acknowledged nor sent, and no client was told that they were committed. Recovery commits them. Such a server cannot be a
 replica, for what the new source does with the same rows will not fit. An operator makes it anew, and so does this test:
-an empty server in the same place, to which binlogd gives everything from the first transaction on. The first source
+an empty server in the same place, with another server_id, to which binlogd gives everything from the first transaction on. The first source
 always comes back so, for binlogd loses the network to it a moment before it dies; the others when it happens.
 """
 
@@ -22,9 +22,12 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Thread
 
+import pymysql
 import pytest
 
 from binlogd.binlog.gtid import GtidSet
@@ -39,6 +42,9 @@ from tests.e2e.support import MakeBinlogd, semi_sync_status, wait_for_semi_sync
 pytestmark = pytest.mark.servers
 
 COMMITS = 150  # in each part of a turn: before and after the others fall behind
+NOBODYS = 0  # the id of a row that is never acknowledged
+
+ANOTHER = 1 << 16  # added to a server_id, which is a port
 
 
 def replica_options(workers: int = 8, *, ordered: bool = True) -> dict[str, str | int | bool | None]:
@@ -77,11 +83,25 @@ class Sites:
         if len(self.loads) == 1:  # the first to die loses the network before, and comes to have what nobody else has
             self.way.refuse()
             self.way.cut()
-            self.source.wait_until(lambda: semi_sync_status(self.source)["wait_sessions"], what="commits that wait")
+            self.write_what_nobody_gets(load)
         self.source.kill()
         load.join()
         for server in behind:
             assert load.missing_at(server), f"{server!r} is not behind"
+
+    def write_what_nobody_gets(self, load: Load) -> None:
+        """A transaction that is in the source's binary log, and waits to be acknowledged."""
+        text = "nobody gets this"
+
+        def insert() -> None:
+            with suppress(pymysql.err.OperationalError):  # the source is killed
+                self.source.execute(f"INSERT INTO {load.table} VALUES ({NOBODYS}, '{text}')")
+
+        def logged() -> bool:
+            return text.encode() in (self.source.binlog_dir / self.source.position()[0]).read_bytes()
+
+        Thread(target=insert, daemon=True).start()
+        self.source.wait_until(logged, what="a transaction in the binary log")
 
     def promote(self, heir: Server) -> None:
         """It, and whoever lacks what the dead source had committed, gets that from binlogd; then it takes writes."""
@@ -116,7 +136,8 @@ class Sites:
         self.rebuilt += 1
         server.kill()
         shutil.rmtree(server.data)
-        server.start(super_read_only=False)
+        server.server_id += ANOTHER  # a replica leaves out what bears its own: all that it wrote in its earlier life
+        server.start(super_read_only=False, server_id=server.server_id)
         server.create_user(REPLICATION_USER, REPLICATION_PASSWORD, logged=False)
         demote(server)
 
@@ -147,6 +168,7 @@ class Sites:
             assert checksum_all(server) == rows, server
         there = {row[0] for row in source.query(f"SELECT id FROM {self.loads[0].table}")}
         assert set(committed) - there == set(), "acknowledged, and lost"
+        assert NOBODYS not in there
         assert there - set(committed) <= under_way, "nobody has committed that"
         assert binlogd.status()["alarms"] == []
 
