@@ -12,10 +12,12 @@ Who is attached to binlogd is never reconfigured. What an old source left on dis
 it comes back: its finished files are the same, and of its newest a beginning is stored.
 
 **A source that died may come back with transactions that nobody else has**: they were in its binary log, and neither
-acknowledged nor sent, and no client was told that they were committed. Recovery commits them. Such a server cannot be a
-replica, for what the new source does with the same rows will not fit. An operator makes it anew, and so does this test:
-an empty server in the same place, with another server_id, to which binlogd gives everything from the first transaction on. The first source
-always comes back so, for binlogd loses the network to it a moment before it dies; the others when it happens.
+acknowledged nor sent to binlogd, and no client was told that they were committed. Recovery commits them. Such a server
+cannot be a replica, for what the new source does with the same rows will not fit. An operator makes it anew, and so
+does this test: an empty server in its place, with another server_id, to which binlogd gives everything from the first
+transaction on. The first source always comes back so, for binlogd loses the network to it a moment before it dies; the
+others when it happens. A replica of the source itself may be sent them, too, before it dies: so nobody here replicates
+from it then who is not to be made anew.
 """
 
 from __future__ import annotations
@@ -192,12 +194,15 @@ def compare(timeline: Timeline, logs: Path, *, cut_short: bool) -> None:
 def sites(cluster: Cluster, binlogd: MakeBinlogd, proxy: Callable[..., Proxy]) -> Iterator[Sites]:
     source = cluster.server("a", semi_sync="source", options=SOURCE)
     standby = {**SOURCE, **STANDBY, **replica_options(), "super_read_only": False}
-    candidates = [source, *(cluster.replica(source, name, semi_sync="source", options=standby) for name in "bc")]
-    for server in candidates[1:]:
-        demote(server)
+    b = cluster.replica(source, "b", semi_sync="source", options=standby)
+    c = cluster.server("c", semi_sync="source", options=standby)
+    candidates = [source, b, c]
     way = proxy(source.host, source.port)
     addresses = (way.host, way.port), *candidates[1:]
     follower = binlogd(source, **hosts(*addresses), **{"source.follow": "writable"})
+    attach(c, follower)
+    for server in (b, c):
+        demote(server)
     attached = [
         cluster.replica(follower.address, f"attached{number}", options=replica_options(ordered=number != 1))
         for number in range(3)
