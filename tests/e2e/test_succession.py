@@ -13,8 +13,8 @@ from testbed.binlogd import Binlogd, first_difference
 from testbed.cluster import Cluster, Load, checksum_all
 from testbed.mysqld import Server
 from testbed.proxy import Proxy
-from tests.e2e.roles import SOURCE, demote, detach, follows, hosts, pair, promote, streams_from, timelines
-from tests.e2e.support import MakeBinlogd, semi_sync_status, wait_for_semi_sync
+from tests.e2e.roles import demote, detach, follows, hosts, pair, promote, streams_from, timelines
+from tests.e2e.support import MANY_FILES, MakeBinlogd, semi_sync_status, wait_for_semi_sync
 
 pytestmark = pytest.mark.servers
 
@@ -134,8 +134,8 @@ def test_the_next_that_answers_is_followed_and_back_again(
     cluster: Cluster, binlogd: MakeBinlogd, proxy: Callable[..., Proxy]
 ) -> None:
     """follow = "first". Each replicates from the other, so that each has everything."""
-    first = cluster.server("first", options=SOURCE)
-    second = cluster.replica(first, "second", options=SOURCE)
+    first = cluster.server("first", options=MANY_FILES)
+    second = cluster.replica(first, "second", options=MANY_FILES)
     first.follow(second.host, second.port, "repl", "replica-secret")
     ways = [proxy(server.host, server.port) for server in (first, second)]
     addresses = [(way.host, way.port) for way in ways]
