@@ -6,6 +6,7 @@ not receive from it.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,7 @@ from binlogd.store.layout import DataFolder
 from testbed.binlogd import Binlogd
 from testbed.cluster import Cluster
 from testbed.mysqld import Option, Server
+from testbed.proxy import Proxy
 from tests.e2e.support import MANY_FILES, NEVER_WITHOUT_ACK
 
 SOURCE: Mapping[str, Option] = {**MANY_FILES, **NEVER_WITHOUT_ACK}
@@ -81,3 +83,15 @@ def alarmed(binlogd: Binlogd, code: str) -> dict[str, Any]:
 def timelines(binlogd: Binlogd) -> list[tuple[str, list[str]]]:
     """Of each timeline, oldest first, its source's server_uuid and its files."""
     return [(timeline.source_uuid, timeline.binlogs()) for timeline in DataFolder(binlogd.data).timelines()]
+
+
+def wait_for_looks(proxy: Proxy, looks: int) -> None:
+    """Wait until that many connections more were made through it, and have ended."""
+    deadline = time.monotonic() + 30
+    seen, open_before = 0, 0
+    while seen < looks:
+        open_now = proxy.connections
+        seen += open_now < open_before
+        open_before = open_now
+        assert time.monotonic() < deadline, f"nobody asks {proxy.target}"
+        time.sleep(0.001)

@@ -13,7 +13,7 @@ from testbed.binlogd import Binlogd, first_difference
 from testbed.cluster import Cluster, Load, checksum_all
 from testbed.mysqld import Server
 from testbed.proxy import Proxy
-from tests.e2e.roles import demote, detach, follows, hosts, pair, promote, streams_from, timelines
+from tests.e2e.roles import demote, detach, follows, hosts, pair, promote, streams_from, timelines, wait_for_looks
 from tests.e2e.support import MANY_FILES, MakeBinlogd, semi_sync_status, wait_for_semi_sync
 
 pytestmark = pytest.mark.servers
@@ -50,18 +50,6 @@ def test_a_promoted_replica_is_followed_and_replicas_never_notice(cluster: Clust
     assert [uuid for uuid, _ in timelines(site)] == uuids
     site.wait_for(second)
     assert site.status()["alarms"] == []
-
-
-def wait_for_looks(proxy: Proxy, looks: int) -> None:
-    """Wait until that many connections more were made through it, and have ended."""
-    deadline = time.monotonic() + 30
-    seen, open_before = 0, 0
-    while seen < looks:
-        open_now = proxy.connections
-        seen += open_now < open_before
-        open_before = open_now
-        assert time.monotonic() < deadline, f"nobody asks {proxy.target}"
-        time.sleep(0.001)
 
 
 def switch_over(old: Server, new: Server) -> None:
@@ -161,15 +149,22 @@ def test_the_next_that_answers_is_followed_and_back_again(
     assert GtidSet.parse(attached.gtid_executed) == GtidSet.parse(first.gtid_executed)
 
 
-def test_killed_while_the_timelines_change(cluster: Cluster, binlogd: MakeBinlogd) -> None:
-    """All of it, and the receiver alone, in the moment when the new timeline begins, and a little later."""
+KILLS = [(True, 0.0), (False, 0.004), (True, 0.004), (False, 0.0), (True, 0.02), (False, 0.02)]
+"""Whether the receiver alone is killed, and how many seconds after it has said that the timeline begins."""
+
+
+@pytest.mark.parametrize("kills", [KILLS[:2], pytest.param(KILLS, marks=pytest.mark.slow)], ids=["two", "six"])
+def test_killed_while_the_timelines_change(
+    cluster: Cluster, binlogd: MakeBinlogd, kills: list[tuple[bool, float]]
+) -> None:
+    """Two servers change places, and each time it is killed in the middle; in between it finds an empty folder."""
     servers = pair(cluster)
     site = binlogd(servers[0], **hosts(*servers), **{"source.follow": "writable"})
     wait_for_semi_sync(servers[0])
     attached = cluster.replica(site.address, "attached")
     loads = []
     uuids = [servers[0].server_uuid]
-    for turn, (alone, later) in enumerate([(True, 0.0), (False, 0.0), (True, 0.004), (False, 0.02)]):
+    for turn, (alone, later) in enumerate(kills):
         old, new = servers[turn % 2], servers[(turn + 1) % 2]
         with Load(old, threads=4) as load:
             load.wait_for(50)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from testbed.distributions import Distribution
 from testbed.mysqld import Server
 from testbed.proxy import Proxy
 from tests.e2e.conftest import binlogd  # noqa: F401
-from tests.e2e.roles import alarmed, attach, detach, follows, hosts, timelines
+from tests.e2e.roles import alarmed, attach, detach, follows, hosts, timelines, wait_for_looks
 from tests.e2e.support import MakeBinlogd
 from tests.e2e_errors.support import written
 
@@ -54,7 +55,8 @@ class Two:
     def receiver(self, *others: Server | tuple[str, int], **settings: Any) -> Binlogd:
         """A binlogd that receives from the first, and has all it has; ``others`` are its other candidates."""
         way = self.way.host, self.way.port
-        site = self.make(way, **hosts(way, *(others or (self.second,))), **settings)
+        quiet = {"source.semi_sync": False}  # the servers have no plugin for it
+        site = self.make(way, **hosts(way, *(others or (self.second,))), **quiet, **settings)
         site.wait_for_gtid(self.first.gtid_executed)
         return site
 
@@ -62,13 +64,11 @@ class Two:
         self.way.refuse()
         self.way.cut()
 
-    def level(self, *, both_ways: bool = False) -> None:
-        """Have the second get what it lacks of the first, and the other way round."""
-        pairs = [(self.second, self.first), (self.first, self.second)]
-        for replica, source in pairs[: 2 if both_ways else 1]:
-            replica.follow(source.host, source.port, REPLICATION_USER, REPLICATION_PASSWORD)
-            replica.wait_for_gtid(source.gtid_executed)
-            detach(replica)
+    def level(self) -> None:
+        """Have the second get what it lacks of the first."""
+        self.second.follow(self.first.host, self.first.port, REPLICATION_USER, REPLICATION_PASSWORD)
+        self.second.wait_for_gtid(self.first.gtid_executed)
+        detach(self.second)
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +90,15 @@ def two(
 ) -> Two:
     first, second = servers
     return Two(first, second, proxy(first.host, first.port), binlogd)
+
+
+def each(gtids: GtidSet) -> Iterator[tuple[str, int]]:
+    """The GTIDs one by one."""
+    for part in gtids.compact().split(","):
+        uuid, *intervals = part.split(":")
+        for interval in intervals:
+            begin, _, end = interval.partition("-")
+            yield from ((uuid, number) for number in range(int(begin), int(end or begin) + 1))
 
 
 def named(text: str, gtids: GtidSet) -> bool:
@@ -131,14 +140,9 @@ def test_one_that_has_purged_what_is_needed(two: Two) -> None:
 
     assert named(alarmed(site, "source_gap")["message"], missing)
     assert written(site.data) == before
-    two.first.execute("SET GLOBAL super_read_only = OFF")
-    two.first.follow(site.host, site.port, site.user, site.password, start=False)
-    two.first.reset_replica()
-    for gtid in missing.compact().split(","):  # empty transactions: nobody has the true ones any more
-        uuid, _, interval = gtid.partition(":")
-        begin, _, end = interval.partition("-")
-        for number in range(int(begin), int(end or begin) + 1):
-            two.first.execute(f"SET gtid_next = '{uuid}:{number}'", "BEGIN", "COMMIT", "SET gtid_next = 'AUTOMATIC'")
+    gtids = [f"{uuid}:{number}" for uuid, number in each(missing)]
+    for gtid, row in zip(gtids, sorted(rows(two.second) - rows(two.first)), strict=True):
+        two.first.execute(f"SET gtid_next = '{gtid}'", f"INSERT INTO d.t VALUES ({row})")  # as from a backup
     two.way.accept()
     follows(site, two.first)
     site.wait_for_gtid(two.second.gtid_executed)
@@ -152,27 +156,32 @@ def test_one_without_gtids(two: Two) -> None:
     before = written(site.data)
     two.lose_the_first()
 
-    assert "its gtid_mode is OFF: nobody can tell what of one is in the other" in (
-        alarmed(site, "source_refused")["message"]
+    assert (
+        "its gtid_mode is OFF: nobody can tell what of one is in the other"
+        in (alarmed(site, "source_refused")["message"])
     )
     assert written(site.data) == before
     two.second.execute(*(f"SET GLOBAL gtid_mode = {mode}" for mode in ["OFF_PERMISSIVE", "ON_PERMISSIVE", "ON"]))
     follows(site, two.second)
 
 
-def test_itself(two: Two) -> None:
-    """And its source, which is back, is not kept waiting for that mistake."""
-    site = two.make((two.way.host, two.way.port), start=False)
-    site.settings |= hosts((two.way.host, two.way.port), site.address)
+def test_itself(two: Two, proxy: Callable[..., Proxy]) -> None:
+    """However long that mistake was told of, the source is not kept waiting for it when it is back."""
+    site = two.make((two.way.host, two.way.port), start=False, **{"source.semi_sync": False})
+    itself = proxy(*site.address)
+    site.settings |= hosts((two.way.host, two.way.port), (itself.host, itself.port))
     site.start()
     site.wait_for_gtid(two.first.gtid_executed)
     before = written(site.data)
     two.lose_the_first()
 
     assert "the source has our own server_id" in alarmed(site, "source_refused")["message"]
+    wait_for_looks(itself, 5)
     assert written(site.data) == before
     two.way.accept()
+    back = time.monotonic()
     follows(site, two.first)
+    assert time.monotonic() - back < 5  # BACKOFF_LONGEST and what two busy cores make of it
     site.wait_until(lambda: site.status()["alarms"] == [], "end of the alarm")
 
 
@@ -191,8 +200,8 @@ def test_with_new_timeline_both_histories_are_kept_and_served(two: Two, servers:
 
     union = rows(two.first) | rows(two.second)
     assert rows(two.first) < union > rows(two.second)
-    attached = [attach(server, site) for server in servers]
-    assert len(attached) == 2
+    for server in servers:
+        attach(server, site)
     for server in servers:
         server.wait_for_gtid(site.gtid_executed)
         detach(server)
@@ -224,7 +233,6 @@ def test_the_source_has_another_history_under_its_uuid(two: Two, tmp_path: Path,
     stops = two.receiver(first)
     goes_on = two.receiver(first, **{"source.on_divergence": "new-timeline"})
     write(first)
-    held = first.gtid_executed
     lost = write(first)
     for site in (stops, goes_on):
         site.wait_for_gtid(first.gtid_executed)
