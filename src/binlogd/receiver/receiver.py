@@ -232,7 +232,8 @@ class Receiver:
         if none.refused and self._refusal_pause is None and len(orders.sources) == 1:
             raise trouble
         if not none.refused or not self._stored():
-            self._lost(trouble, orders, backoff, refusals)
+            # Of several another one may be back at any moment: it commits nothing before we are.
+            self._lost(trouble, orders, backoff, backoff if len(orders.sources) > 1 else refusals)
             return
         self._contradiction = None
         self._refused(trouble, backoff.next())
