@@ -18,6 +18,7 @@ from binlogd.store.layout import DataFolder
 from testbed.binlogd import Binlogd, first_difference
 from testbed.cluster import Cluster, Load, checksum_all
 from testbed.mysqld import Server
+from tests.e2e.roles import follows, hosts, pair, promote
 from tests.e2e.support import (
     MANY_FILES,
     NEVER_WITHOUT_ACK,
@@ -26,7 +27,6 @@ from tests.e2e.support import (
     semi_sync_status,
     wait_for_semi_sync,
 )
-from tests.e2e.test_succession import follows, hosts, pair, promote
 
 pytestmark = pytest.mark.servers
 

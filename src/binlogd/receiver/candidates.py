@@ -25,7 +25,6 @@ from binlogd.receiver.first_file import first_file, has_file
 from binlogd.receiver.link import Wake
 from binlogd.receiver.orders import Follow, Orders
 from binlogd.receiver.plan import (
-    EMPTY,
     FIRST_POSITION,
     Kept,
     SourceFacts,
@@ -69,11 +68,12 @@ def best(found: Sequence[Candidate], *, by_writable: bool) -> Candidate | None:
 
 
 class Candidates:
-    """Asks them. ``followed`` is the one that was chosen last."""
+    """Asks them. ``followed`` is the one that was chosen last; ``replicas`` tells the UUIDs of those attached to us."""
 
-    def __init__(self, identity: Identity, wake: Wake) -> None:
+    def __init__(self, identity: Identity, wake: Wake, replicas: Callable[[], frozenset[str]]) -> None:
         self._identity = identity
         self._wake = wake
+        self._replicas = replicas
         self.followed: SourceOptions | None = None
 
     def choose(
@@ -132,7 +132,9 @@ class Candidates:
                 facts = self._copying(facts, held, options)
                 session.copy(facts.history)
             same = timeline_name(facts) == held.source_uuid
-            current = session.current_file() if options.start == "current" and held == EMPTY else ""
+            if not same:  # the sender is asked for them, and may be slow to answer
+                held = replace(held, replicas=self._replicas())
+            current = session.current_file() if options.start == "current" and not held.file else ""
 
             def step() -> Resume | NewTimeline | AskFirstFile | Refuse:
                 return decide(

@@ -131,7 +131,7 @@ class Receiver:
         self._replicas = replicas
         self._tail: Tail | None = None  # None while nothing is stored
         self._failed: Tail | None = None  # what it was when the store failed
-        self._candidates = Candidates(identity, wake)
+        self._candidates = Candidates(identity, wake, replicas)
         self._facts: SourceFacts | None = None  # of the connection at hand, or the last
         self._store: StoreFacts | None = None  # and what it was asked to go on with
         self._resuming = False  # whether it was asked to go on where the store ends
@@ -289,7 +289,6 @@ class Receiver:
             overlap=tail.overlap(),
             held=tail.publication.executed,
             gtids=settings is None or settings.values.get("gtid_mode") == "ON",
-            replicas=self._replicas(),
             timelines=tuple(timeline.source_uuid for timeline in self._folder.timelines() if timeline.binlogs()),
             ended=self._ended,
         )
@@ -317,7 +316,7 @@ class Receiver:
             self._tail.rewind()
         chosen = self._candidates.choose(orders, self._store_facts, self._contradiction, asking=self._asking)
         try:
-            with Scout(orders, chosen, self._identity, self._store_facts_shown, self._wake):
+            with Scout(orders, chosen, self._identity, self._store_facts_shown, self._wake, self._replicas):
                 self._stream(chosen)
         finally:
             chosen.session.close()
@@ -394,7 +393,6 @@ class Receiver:
             shown.position,
             held=shown.executed,
             gtids=facts.gtids,
-            replicas=self._replicas(),
             timelines=facts.timelines,
             ended=facts.ended,
         )

@@ -40,12 +40,14 @@ class Scout:
         identity: Identity,
         store: Callable[[], StoreFacts],
         receiver: Wake,
+        replicas: Callable[[], frozenset[str]],
     ) -> None:
         self._orders = orders
         self._chosen = chosen
         self._identity = identity
         self._store = store
         self._receiver = receiver
+        self._replicas = replicas
         self._lock = threading.Lock()
         self._over = False  # guarded by the lock: nobody is interrupted any more
         self._wake: Wake | None = None
@@ -88,7 +90,7 @@ class Scout:
 
     def _is_better(self, wake: Wake) -> bool:
         """Whether another candidate would be chosen now."""
-        candidates = Candidates(self._identity, wake)
+        candidates = Candidates(self._identity, wake, self._replicas)
         candidates.followed = self._chosen.options
         found = candidates.choose(self._orders, self._store)
         found.session.close()
