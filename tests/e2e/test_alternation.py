@@ -127,7 +127,8 @@ class Sites:
 
     def bring_back(self, server: Server) -> None:
         """The old source, as a replica of the new one."""
-        server.start(**STANDBY)
+        server.options |= STANDBY
+        server.start()
         self.way.accept()
         if not GtidSet.parse(server.gtid_executed) <= GtidSet.parse(self.binlogd.gtid_executed):
             self.rebuild(server)
@@ -198,8 +199,7 @@ def sites(cluster: Cluster, binlogd: MakeBinlogd, proxy: Callable[..., Proxy]) -
     c = cluster.server("c", semi_sync="source", options=standby)
     candidates = [source, b, c]
     way = proxy(source.host, source.port)
-    addresses = (way.host, way.port), *candidates[1:]
-    follower = binlogd(source, **hosts(*addresses), **{"source.follow": "writable"})
+    follower = binlogd(source, **hosts((way.host, way.port), b, c), **{"source.follow": "writable"})
     attach(c, follower)
     for server in (b, c):
         demote(server)
