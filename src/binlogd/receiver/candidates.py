@@ -132,7 +132,7 @@ class Candidates:
                 facts = self._copying(facts, held, options)
                 session.copy(facts.history)
             same = timeline_name(facts) == held.source_uuid
-            current = session.current_file() if options.start == "current" and held == EMPTY else ""
+            current = session.current_file(facts.history) if options.start == "current" and held == EMPTY else ""
 
             def step() -> Resume | NewTimeline | AskFirstFile | Refuse:
                 return decide(
