@@ -256,3 +256,9 @@ def test_alarms_about_semi_sync() -> None:
     assert codes(receiver(semi_sync=False), sender()) == [("warning", "no_semi_sync")]
     assert codes(receiver(semi_sync=False, semi_sync_wanted=False), sender()) == []
     assert codes(receiver(semi_sync=False, state="connecting", lost_at=None), sender()) == []
+    (server,) = alarms(receiver(semi_sync=False), sender())
+    assert "INSTALL PLUGIN" in server.hint
+    (cascade,) = alarms(receiver(semi_sync=False, cascade=True), sender())
+    assert cascade.code == "no_semi_sync"
+    assert "no commit waits for this copy" in cascade.message
+    assert "INSTALL PLUGIN" not in cascade.hint

@@ -217,7 +217,8 @@ def _store(
         for timeline in timelines:
             if timeline.number == status["timeline"]:
                 end = status["published"]
-                held = StoreFacts(timeline.source_uuid, end["file"], end["position"])
+                uuids = tuple(each.source_uuid for each in timelines if each.binlogs())
+                held = StoreFacts(timeline.source_uuid, end["file"], end["position"], timelines=uuids)
         if status["error"] is not None:
             lines.append(fail("store", status["error"]))
         elif not status["files"]:

@@ -30,7 +30,6 @@ ER_SOURCE_FATAL_ERROR_READING_BINLOG = 1236
 
 _TIMELINE = re.compile(r"(\d{4,})-([0-9a-zA-Z][0-9a-zA-Z-]*)")
 _END = re.compile(r"End of timeline (\d{4,}):")
-_QUALIFIER = re.compile(r"\d{4,}:")
 
 
 def is_binlogd(version: str) -> bool:
@@ -49,9 +48,9 @@ def parse_timelines(text: str) -> tuple[Kept, ...]:
     return tuple(found)
 
 
-def plain_name(name: str) -> str:
-    """A file's name without the number of its timeline, which a binlogd puts before one that several have."""
-    return _QUALIFIER.sub("", name, count=1) if _QUALIFIER.match(name) else name
+def plain_name(name: str, timeline: int) -> str:
+    """A file's name without the number of ``timeline``, which a binlogd puts before one that several have."""
+    return name.removeprefix(f"{timeline:04}:")
 
 
 def candidates(source: SourceFacts, store: StoreFacts, *, start: str = "oldest") -> Sequence[Kept]:

@@ -33,8 +33,8 @@ OK, EOF, ERR = 0x00, 0xFE, 0xFF  # what a packet begins with
 def first_file(
     options: SourceOptions, identity: Identity, wake: Wake, has: GtidSet, history: Kept | None = None
 ) -> tuple[str, GtidSet]:
-    """The name and the PREVIOUS_GTIDS of that file. A connection of its own, and no acknowledgement."""
-    session = Session(replace(options, semi_sync=False), identity, wake)
+    """The name and the PREVIOUS_GTIDS of that file. Asked as ``_somebody``: nothing is acknowledged."""
+    session = _somebody(options, identity, wake)
     try:
         session.connect()
         facts = session.prepare()
@@ -58,11 +58,8 @@ def first_file(
 
 
 def has_file(options: SourceOptions, identity: Identity, wake: Wake, history: Kept, start: Start) -> bool:
-    """Whether that timeline of a binlogd has the file, and as much of it.
-
-    A connection of its own, and under a UUID of its own: our dump may be at work there (protocol.md §4).
-    """
-    session = Session(replace(options, semi_sync=False), replace(identity, server_uuid=str(uuid.uuid4())), wake)
+    """Whether that timeline of a binlogd has the file, and as much of it."""
+    session = _somebody(options, identity, wake)
     try:
         session.connect()
         session.prepare()
@@ -76,6 +73,11 @@ def has_file(options: SourceOptions, identity: Identity, wake: Wake, history: Ke
         return False
     finally:
         session.close()
+
+
+def _somebody(options: SourceOptions, identity: Identity, wake: Wake) -> Session:
+    """A connection of its own under a UUID of its own: a dump of ours that is at work there goes on (protocol.md §4)."""
+    return Session(replace(options, semi_sync=False), replace(identity, server_uuid=str(uuid.uuid4())), wake)
 
 
 class _Packets:

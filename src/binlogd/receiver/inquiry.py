@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from binlogd.errors import ProtocolError, ServerError
+from binlogd.receiver.cascade import is_binlogd
 from binlogd.receiver.session import Session, whole_number
 
 PERSIST_SINCE = (8, 0, 0)
@@ -35,6 +36,7 @@ _VARIABLES = (
     "innodb_flush_log_at_trx_commit",
     "binlog_expire_logs_seconds",
     "expire_logs_days",
+    "binlogd_timelines",
 )
 
 
@@ -68,6 +70,11 @@ class SourceState:
     def is_mariadb(self) -> bool:
         """Whether it is MariaDB."""
         return "MariaDB" in self.version
+
+    @property
+    def is_binlogd(self) -> bool:
+        """Whether it is another binlogd, which has no grants, no semi-sync and no engine (cascade.py)."""
+        return is_binlogd(self.version)
 
     @property
     def word(self) -> str:
@@ -109,8 +116,9 @@ def ask(session: Session, *, local: bool) -> SourceState:
     names = ", ".join(f"'{name}'" for name in _VARIABLES)
     wanted = f"Variable_name IN ({names}) OR Variable_name LIKE 'rpl\\_semi\\_sync\\_%'"
     variables = session.rows(f"SHOW GLOBAL VARIABLES WHERE {wanted}", 2)
-    status = session.rows("SHOW GLOBAL STATUS LIKE 'Rpl\\_semi\\_sync\\_%'", 2)
-    grants = session.rows("SHOW GRANTS FOR CURRENT_USER()", 1)
+    semi_sync = "SHOW GLOBAL STATUS LIKE 'Rpl\\_semi\\_sync\\_%'"
+    status = [] if session.is_binlogd else session.rows(semi_sync, 2)
+    grants = [] if session.is_binlogd else session.rows("SHOW GRANTS FOR CURRENT_USER()", 1)
     try:
         binary_logs = tuple((row[0], whole_number(row[1])) for row in session.rows("SHOW BINARY LOGS", 2))
     except ServerError as refused:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from binlogd.binlog.gtid import GtidSet
 from binlogd.errors import SourceRefused
+from binlogd.receiver.cascade import candidates, parse_timelines, plain_name
 from binlogd.receiver.inquiry import SourceState, grant, quoted
 from binlogd.receiver.plan import SourceFacts, StoreFacts, check_identity
 from binlogd.receiver.succession import Refuse, Resume, decide
@@ -69,7 +70,7 @@ def inspect(source: SourceState, ours: Ours) -> list[Finding]:
         _tls(source),
         *_compression(source),
         _clock(source),
-        *_grants(source, ours),
+        *(() if source.is_binlogd else _grants(source, ours)),
         *_identity(source, ours),
         *_binary_log(source),
     ]
@@ -77,7 +78,8 @@ def inspect(source: SourceState, ours: Ours) -> list[Finding]:
         findings += _gtids(source)
     findings += _semi_sync(source, ours)
     findings += _durability(source)
-    findings.append(_expiry(source))
+    if not source.is_binlogd:  # which keeps files as its store.keep says
+        findings.append(_expiry(source))
     findings.append(_history(source, ours))
     return findings
 
@@ -175,6 +177,7 @@ def _facts(source: SourceState) -> SourceFacts:
         gtid_mode=variables.get("gtid_mode", "OFF"),
         executed=_set(source, "gtid_executed"),
         purged=_set(source, "gtid_purged"),
+        timelines=parse_timelines(variables.get("binlogd_timelines", "")),
     )
 
 
@@ -268,6 +271,9 @@ def _semi_sync(source: SourceState, ours: Ours) -> Iterator[Finding]:
             "is not asked for: what the source commits can be lost with it",
             "set source.semi_sync = true in binlogd's configuration",
         )
+        return
+    if source.is_binlogd:
+        yield _ok("source.semi_sync", "a binlogd acknowledges to its own source: no commit waits for this copy")
         return
     if enabled is None:
         yield _warn(
@@ -367,7 +373,14 @@ def _history(source: SourceState, ours: Ours) -> Finding:
     store, logs = ours.store, source.binary_logs
     if store is None or not store.file:
         return _beginning(source, ours.start)
-    step = decide(_facts(source), replace(store, held=ours.executed))
+    facts = _facts(source)
+    if source.is_binlogd:
+        if not facts.timelines:
+            return _warn(subject, "that binlogd has stored nothing yet", "look there with `binlogd status`")
+        history = candidates(facts, store)[0]
+        facts = replace(facts, history=history)
+        logs = logs and tuple((plain_name(name, history.number), size) for name, size in logs)
+    step = decide(facts, replace(store, held=ours.executed))
     if isinstance(step, Refuse):
         return _fail(subject, step.error.message, step.error.hint)
     if not isinstance(step, Resume):

@@ -281,14 +281,13 @@ class Receiver:
         tail = self._tail
         if tail is None:
             return EMPTY
-        settings = load(tail.timeline.path)
         return StoreFacts(
             source_uuid=tail.timeline.source_uuid,
             file=tail.name,
             position=tail.publication.position,
             overlap=tail.overlap(),
             held=tail.publication.executed,
-            gtids=settings is None or settings.values.get("gtid_mode") == "ON",
+            gtids=_has_gtids(tail.timeline),
             timelines=tuple(timeline.source_uuid for timeline in self._folder.timelines() if timeline.binlogs()),
             ended=self._ended,
         )
@@ -386,15 +385,16 @@ class Receiver:
     def _store_facts_shown(self) -> StoreFacts:
         """The same for another thread, which must not look at the tail: as far as it is published."""
         shown = self._publish.newest
-        facts = self._store or EMPTY
+        timelines = [timeline for timeline in self._folder.timelines() if timeline.number <= shown.timeline]
+        if not timelines:
+            return EMPTY
         return StoreFacts(
-            facts.source_uuid,
+            timelines[-1].source_uuid,
             shown.file,
             shown.position,
             held=shown.executed,
-            gtids=facts.gtids,
-            timelines=facts.timelines,
-            ended=facts.ended,
+            gtids=_has_gtids(timelines[-1]),
+            timelines=tuple(timeline.source_uuid for timeline in timelines),
         )
 
     def _lasting(self, trouble: PeerError | SourceRefused) -> BinlogdError | None:
@@ -427,6 +427,12 @@ class Receiver:
         elif "same server_uuid" in trouble.message or "same server_id" in trouble.message:
             hint = "another receiver has a copy of this data folder: remove auto.cnf from one of them"
         return SourceRefused(message, hint=hint, code=trouble.code)
+
+
+def _has_gtids(timeline: Timeline) -> bool:
+    """Whether every transaction of a timeline has one, as far as its source has said."""
+    settings = load(timeline.path)
+    return settings is None or settings.values.get("gtid_mode") == "ON"
 
 
 def _enlist(session: Session) -> None:

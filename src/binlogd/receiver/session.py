@@ -235,7 +235,7 @@ class Session:
         rows = self.rows(f"SHOW GLOBAL VARIABLES WHERE Variable_name IN ({names})", 2)
         return SourceSettings({row[0]: row[1] for row in rows})
 
-    def current_file(self) -> str:
+    def current_file(self, history: Kept | None = None) -> str:
         """The name of the source's newest binary log; needs REPLICATION CLIENT."""
         try:
             try:
@@ -250,7 +250,7 @@ class Session:
             raise
         if not rows:
             raise SourceRefused("the source has no current binary log", hint="set log_bin there")
-        return plain_name(rows[0][0]) if self.is_binlogd else rows[0][0]
+        return plain_name(rows[0][0], history.number) if history is not None else rows[0][0]
 
     def dump(self, start: Start) -> tuple[int | None, bytes]:
         """Ask for the stream: (the sequence id its first packet will have, its bytes that came already).
