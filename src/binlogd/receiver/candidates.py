@@ -132,13 +132,9 @@ class Candidates:
                 facts = self._copying(facts, held, options)
                 session.copy(facts.history)
             same = timeline_name(facts) == held.source_uuid
-<<<<<<< HEAD
             if not same:  # the sender is asked for them, and may be slow to answer
                 held = replace(held, replicas=self._replicas())
-            current = session.current_file() if options.start == "current" and not held.file else ""
-=======
-            current = session.current_file(facts.history) if options.start == "current" and held == EMPTY else ""
->>>>>>> w-cascade
+            current = session.current_file(facts.history) if options.start == "current" and not held.file else ""
 
             def step() -> Resume | NewTimeline | AskFirstFile | Refuse:
                 return decide(

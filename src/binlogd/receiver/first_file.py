@@ -76,7 +76,7 @@ def has_file(options: SourceOptions, identity: Identity, wake: Wake, history: Ke
 
 
 def _somebody(options: SourceOptions, identity: Identity, wake: Wake) -> Session:
-    """A connection of its own under a UUID of its own: a dump of ours that is at work there goes on (protocol.md §4)."""
+    """A connection under a UUID of its own: a dump of ours that is at work there goes on (protocol.md §4)."""
     return Session(replace(options, semi_sync=False), replace(identity, server_uuid=str(uuid.uuid4())), wake)
 
 

@@ -385,7 +385,11 @@ class Receiver:
     def _store_facts_shown(self) -> StoreFacts:
         """The same for another thread, which must not look at the tail: as far as it is published."""
         shown = self._publish.newest
-        timelines = [timeline for timeline in self._folder.timelines() if timeline.number <= shown.timeline]
+        timelines = [
+            timeline
+            for timeline in self._folder.timelines()
+            if timeline.number <= shown.timeline and timeline.binlogs()
+        ]
         if not timelines:
             return EMPTY
         return StoreFacts(
@@ -395,6 +399,7 @@ class Receiver:
             held=shown.executed,
             gtids=_has_gtids(timelines[-1]),
             timelines=tuple(timeline.source_uuid for timeline in timelines),
+            ended=self._ended,
         )
 
     def _lasting(self, trouble: PeerError | SourceRefused) -> BinlogdError | None:
