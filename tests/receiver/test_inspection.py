@@ -225,3 +225,10 @@ def test_accounts_as_statements_name_them() -> None:
     assert quoted("o'neil@10.0.0.%") == "'o''neil'@'10.0.0.%'"
     assert quoted("a@b@h") == "'a@b'@'h'"
     assert grant("r@%", "REPLICATION CLIENT") == "GRANT REPLICATION CLIENT ON *.* TO 'r'@'%'"
+
+
+def test_a_standby_waits_for_nobody_until_it_is_promoted() -> None:
+    standby = variables(read_only="ON", rpl_semi_sync_source_enabled="OFF")
+    (found,) = [finding for finding in inspect(standby, ALL_OK) if finding.subject == "source.semi_sync"]
+    assert found.level is Level.OK
+    assert "as at a standby" in found.message

@@ -82,9 +82,10 @@ def lacks(source: SourceFacts, lacking: GtidSet, store: StoreFacts) -> SourceDiv
         f"source {timeline_name(source)} lacks the GTIDs {lacking.compact()}, which are stored, of source"
         f" {store.source_uuid} or from before it: this may be their only copy",
         hint="attach the new source to this binlogd once, run at it: CHANGE REPLICATION SOURCE TO"
-        " SOURCE_HOST='<this binlogd>', SOURCE_PORT=<its port>, SOURCE_AUTO_POSITION=1; START REPLICA; it is followed"
-        ' as soon as it has them and is detached again. Or set source.on_divergence = "new-timeline" to go on without'
-        " them, with both histories kept",
+        " SOURCE_HOST='<this binlogd>', SOURCE_PORT=<its port>, SOURCE_AUTO_POSITION=1; START REPLICA (and keep"
+        " rpl_semi_sync_source_enabled OFF there meanwhile, or it waits for us); it is followed as soon as it has them"
+        ' and is detached again. Or set source.on_divergence = "new-timeline" to go on without them, with both'
+        " histories kept",
     )
 
 

@@ -282,6 +282,9 @@ def _semi_sync(source: SourceState, ours: Ours) -> Iterator[Finding]:
             f"INSTALL PLUGIN {prefix} SONAME 'semisync_{word}.so'; {source.setting(f'{prefix}_enabled', 'ON')}",
         )
         return
+    if not _on(enabled) and _on(source.variables.get("read_only")):
+        yield _ok("source.semi_sync", f"{prefix}_enabled is OFF, as at a standby (read_only): set it ON to promote it")
+        return
     if not _on(enabled):
         yield _warn(
             "source.semi_sync",
