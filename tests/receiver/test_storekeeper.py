@@ -25,6 +25,7 @@ from binlogd.store.publication import NOTHING, Publication
 from binlogd.store.recovery import Recovered, recover
 from binlogd.store.tail import Tail
 from binlogd.store.watch import Watch
+from tests.binlog.making import UUID_B, Log
 from tests.receiver.support import Running, dump, rotate_to, whole_file
 from tests.store.support import FIRST, SECOND, THIRD, Quick, Recording, chain, empty_tail, make_store, newest, tail_of
 
@@ -561,3 +562,22 @@ def test_publications_only_move_forward() -> None:
     assert progress.missing == "", "what was put back is there"
     shown(at(FIRST, 4, timeline=2))
     assert told[-1] == at(FIRST, 4, timeline=2)
+
+
+def test_trouble_behind_the_first_file_of_a_new_timeline_is_waited_out(tmp_path: Path) -> None:
+    """What was shown last is of the timeline before, and what is found is of the one that has just begun."""
+    first = Log().begin_file().transaction(1)
+    folder = make_store(tmp_path, {FIRST: first.data})
+    scene = Scene(folder, Quick())
+    try:
+        scene.shown.newest = recover(folder, Quick()).publication
+        timeline = folder.new_timeline(Quick(), UUID_B)
+        (timeline.path / FIRST).write_bytes(Log().begin_file(first.set).data)
+
+        tail = scene.wait_out(StoreUnreadable("no room for its .index", alarm=DISK_FULL))
+
+        assert tail.timeline == timeline
+        assert scene.shown.newest.timeline == 2
+        assert scene.progress.missing == ""
+    finally:
+        scene.close()

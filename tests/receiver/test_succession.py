@@ -10,7 +10,7 @@ import pytest
 
 from binlogd.binlog.gtid import GtidSet
 from binlogd.errors import SourceDiverged, SourceGap, SourceRefused
-from binlogd.receiver.plan import EMPTY, SourceFacts, Start, StoreFacts
+from binlogd.receiver.plan import EMPTY, Kept, SourceFacts, Start, StoreFacts
 from binlogd.receiver.succession import AskFirstFile, NewTimeline, Refuse, Resume, Step, decide
 from tests.binlog.making import UUID_A, UUID_B
 
@@ -227,3 +227,10 @@ def test_every_small_world() -> None:
                 assert of(missing).compact() in error.message
     assert followed > 1000
     assert refused > 1000
+
+
+def test_a_binlogd_that_is_behind_us_is_waited_for() -> None:
+    facts = replace(source(UUID_B, f"{UUID_A}:1-49"), history=Kept(1, UUID_A), timelines=(Kept(1, UUID_A),))
+    for keep_both in (False, True):
+        assert f"does not have the GTIDs {UUID_A}:50 yet" in refusal(decide(facts, STORE, keep_both=keep_both)).message
+    assert decide(replace(facts, executed=STORE.held), STORE) == RESUMED

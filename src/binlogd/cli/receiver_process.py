@@ -36,6 +36,7 @@ from binlogd.wire.compression import Algorithm
 
 SUPERVISED_REFUSAL_PAUSE = 60.0  # seconds before a source that refused us is asked again, while replicas are served
 FIXED = ("data_dir", "server_id", "server_uuid", "store")
+REPLICAS_TIMEOUT = 1.0  # seconds that a sender may take to say who is attached, while another source waits for us
 PROGRESS_EVERY = 2.0  # seconds between lines about work that takes long
 
 log = get_logger(__name__)
@@ -170,7 +171,7 @@ def run_receiver(load: Callable[[], Settings], *, supervised: bool = False) -> N
 
 def _replicas(folder: DataFolder) -> frozenset[str]:
     """The UUIDs of those that are attached to this store's sender, if there is one."""
-    sender = ask_status(folder.path / SENDER)
+    sender = ask_status(folder.path / SENDER, timeout=REPLICAS_TIMEOUT)
     return frozenset(replica["server_uuid"].lower() for replica in sender["replicas"]) if sender else frozenset()
 
 

@@ -265,11 +265,11 @@ class ControlThread:
         self._loop.run_forever()
 
 
-def ask_status(path: Path) -> dict[str, Any] | None:
+def ask_status(path: Path, *, timeout: float = ASK_TIMEOUT) -> dict[str, Any] | None:
     """What the process behind a socket says of itself; None when none answers."""
     try:
         with reachable(path) as name, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            connection.settimeout(ASK_TIMEOUT)
+            connection.settimeout(timeout)
             connection.connect(name)
             connection.sendall(b'{"ask": "status"}\n')
             with connection.makefile("rb") as lines:

@@ -197,8 +197,11 @@ class Receiver:
 
     def _lost(self, trouble: PeerError | SourceRefused, orders: Orders, backoff: Backoff, refusals: Backoff) -> None:
         """Wait for as long as it takes, or raise; behind the end of a binlogd's timeline the next one is there."""
-        self._ended = end_of(trouble, self._facts) or self._ended
-        if end_of(trouble, self._facts):
+        ended = end_of(trouble, self._facts)
+        if (
+            ended is not None and ended != self._ended
+        ):  # told of once more, without another one behind it, it is trouble
+            self._ended = ended
             log.info("the timeline is copied to its end", said=trouble.message)
             return
         known, self._contradiction = self._contradiction, None

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Self
 
-from binlogd.errors import PeerError, SourceRefused, StoreError
+from binlogd.errors import BinlogdError
 from binlogd.logs import get_logger
 from binlogd.receiver.candidates import Candidate, Candidates, NotNow
 from binlogd.receiver.link import Stopped, Wake
@@ -61,17 +61,18 @@ class Scout:
     def __exit__(self, *_: object) -> None:
         with self._lock:
             self._over = True
-        if self._wake is not None:
-            self._wake.set()  # it may take its time, in a look-up of a name: nobody waits for it
+            if self._wake is not None:
+                self._wake.set()  # it may take its time, in a look-up of a name: nobody waits for it
 
     def _run(self, wake: Wake) -> None:
         try:
             while True:
-                with suppress(PeerError, SourceRefused, StoreError, NotNow):
+                with suppress(BinlogdError, NotNow, OSError):
                     self._watch(wake)
                 wake.sleep(PERIOD)
         except Stopped:
-            os.close(wake.descriptor)
+            with self._lock:  # whoever has woken us has done with it
+                os.close(wake.descriptor)
 
     def _watch(self, wake: Wake) -> None:
         """Over one connection, until that fails, or there is a better one."""

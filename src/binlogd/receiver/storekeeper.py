@@ -184,7 +184,7 @@ class StoreKeeper:
     def _check(self, found: Recovered) -> None:
         """Raises when so much is gone that only somebody can know what to do."""
         shown, here = self._shown.newest, found.publication
-        if shown.file and not (here.file and here.timeline == shown.timeline):
+        if shown.file and not (here.file and here.timeline >= shown.timeline):
             raise missing(f"{shown.file} was published up to {shown.position}, and no file of its history is left")
 
 

@@ -88,6 +88,8 @@ def decide(
     if continues(source, store):
         missing = (source.purged or NONE) - store.held
         return Refuse(_gap(source, missing)) if missing else NewTimeline(_whole(OLDEST))
+    if same and source.history is not None and source.executed is not None and store.held - source.executed:
+        return Refuse(_behind_us(source, store.held - source.executed))
     if same and contradiction is None:
         try:
             return Resume(plan_resume(source, store))
@@ -125,6 +127,14 @@ def _ours(source: SourceFacts) -> SourceRefused:
         f"{timeline_name(source)} replicates from this binlogd: it would be sent what it has sent",
         hint="it is followed as soon as it does so no more: run STOP REPLICA there, and RESET REPLICA ALL when it is"
         " to be the source",
+    )
+
+
+def _behind_us(source: SourceFacts, lacking: GtidSet) -> SourceRefused:
+    return SourceRefused(
+        f"the binlogd that is to be followed, {source.server_uuid}, does not have the GTIDs {lacking.compact()} yet,"
+        " which are stored here",
+        hint="it is followed as soon as it has them; look there with `binlogd status` what keeps it",
     )
 
 
