@@ -171,6 +171,7 @@ def test_a_source_that_was_restored(cluster: Cluster, binlogd: MakeBinlogd) -> N
     replica.wait_for_gtid(str(whole))
 
 
+@pytest.mark.slow
 def test_a_source_of_56_that_was_restored(cluster: Cluster, binlogd: MakeBinlogd, mysql_56: Distribution) -> None:
     """It names what it had purged in PREVIOUS_GTIDS of the files behind the first."""
     source = cluster.server("source", distribution=mysql_56)

@@ -40,7 +40,11 @@ def write_something(source: Server) -> None:
 
 @pytest.mark.parametrize(
     ("algorithm", "tls"),
-    [("zlib", "disabled"), pytest.param("zstd", "disabled", marks=pytest.mark.slow), ("zstd", "required")],
+    [
+        pytest.param("zlib", "disabled", marks=pytest.mark.slow),
+        pytest.param("zstd", "disabled", marks=pytest.mark.slow),
+        ("zstd", "required"),
+    ],
 )
 def test_mysql(cluster: Cluster, binlogd: MakeBinlogd, proxy: Callable[..., Proxy], algorithm: str, tls: str) -> None:
     source = cluster.server(

@@ -127,7 +127,14 @@ def test_the_replica(site: Site, replica: Server) -> None:
 
 
 @pytest.mark.parametrize(
-    ("blow", "checksum"), [("kill", "CRC32"), ("kill", "NONE"), ("stop", "CRC32"), ("cut", "CRC32"), ("cut", "NONE")]
+    ("blow", "checksum"),
+    [
+        ("kill", "CRC32"),
+        pytest.param("kill", "NONE", marks=pytest.mark.slow),
+        pytest.param("stop", "CRC32", marks=pytest.mark.slow),
+        pytest.param("cut", "CRC32", marks=pytest.mark.slow),
+        ("cut", "NONE"),
+    ],
 )
 def test_in_the_middle_of_a_transaction(
     cluster: Cluster, binlogd: MakeBinlogd, proxy: Callable[..., Proxy], blow: str, checksum: str

@@ -112,7 +112,12 @@ def told(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Told]:
         yield Told(tmp_path, request.param, own)
 
 
-@pytest.mark.parametrize("told", WAYS, indirect=True, ids=WAYS)
+@pytest.mark.parametrize(
+    "told",
+    [way if way in ("url", "password_file") else pytest.param(way, marks=pytest.mark.slow) for way in WAYS],
+    indirect=True,
+    ids=WAYS,
+)
 def test_a_password_is_in_nothing_that_is_written(told: Told) -> None:
     make_store(told.data)
     shown = []

@@ -222,7 +222,7 @@ def test_a_source_that_purged_our_file_and_nothing_that_we_lack(two: Two) -> Non
     two.level()
 
 
-@pytest.mark.parametrize("how", ["restored", "reset"])
+@pytest.mark.parametrize("how", [pytest.param("restored", marks=pytest.mark.slow), "reset"])
 def test_the_source_has_another_history_under_its_uuid(two: Two, tmp_path: Path, how: str) -> None:
     """One binlogd keeps to what it has, another one has been told to keep both."""
     first = two.first
