@@ -41,7 +41,7 @@ FIRST_POSITION = 4
 QUALIFIER = ":"  # between timeline and name; no slash: mysqlbinlog --raw takes no name with one
 NAMED = 3  # files of one name that an error tells of: MySQL cuts it off behind 512 bytes
 
-_QUALIFIED = re.compile(rf"(\d{{4,}}){QUALIFIER}(.+)")
+_QUALIFIED = re.compile(rf"([0-9]{{4,9}}){QUALIFIER}(.+)")  # int() refuses thousands of digits
 _NO_SUCH_FILE = "Could not find first log file name in binary log index file"
 _timeline_of = attrgetter("timeline")
 
