@@ -47,7 +47,10 @@ def test_what_a_binlogd_says_of_its_timelines() -> None:
     assert parse_timelines("") == ()
 
 
-@pytest.mark.parametrize("text", ["x", "1-a", "0001-", "0001-../..", f"0001-{UUID_A},"])
+@pytest.mark.parametrize(
+    "text",
+    ["x", "1-a", "0001-", "0001-../..", f"0001-{UUID_A},", pytest.param("9" * 5000 + f"-{UUID_A}", id="huge")],
+)
 def test_anything_else_is_an_error(text: str) -> None:
     with pytest.raises(ProtocolError, match="no name of one"):
         parse_timelines(text)

@@ -133,6 +133,7 @@ def test_a_name_means_one_file(name: str, pinned: int | None, index: int) -> Non
         ("2/b.000002", None, "Could not find first log file name"),
         ("00002:b.000002", None, "Could not find first log file name"),
         ("0002:", None, "Could not find first log file name"),
+        pytest.param("9" * 5000 + ":b.000002", None, "Could not find first log file name", id="huge"),
         ("0004:b.000002", None, "There is no timeline 0004 here"),
         ("b.000002", 4, "There is no timeline 0004 here"),
         ("", 4, "There is no timeline 0004 here"),

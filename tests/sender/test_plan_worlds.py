@@ -32,10 +32,12 @@ def sent(world: World, has: Gnos, purged: Gnos) -> list[int]:
         return held_at(world, index)
 
     begin = start_by_gtid(logs, lambda index: gtids(world[index].previous), ended, gtids(has), gtids(purged))
-    left_out, found = gtids(has), []
+    left_out, added, found = gtids(has), GtidSet(), []
     for index in range(begin, len(world)):
         if index > begin and world[index].timeline != world[index - 1].timeline:
-            left_out = go_on(left_out, held_at(world, index - 1), gtids(world[index].previous))
+            left_out = go_on(left_out, added, gtids(world[index].previous), GtidSet())
+            added = GtidSet()
+        added |= gtids(frozenset(world[index].added))
         found += [gno for gno in world[index].added if not left_out.contains(SID_A, "", gno)]
     return found
 

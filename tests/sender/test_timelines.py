@@ -20,14 +20,16 @@ from binlogd.sender.blocks import Blocks
 from binlogd.sender.catalog import Catalog
 from binlogd.sender.dump import DumpRequest
 from binlogd.sender.live import LiveTail
+from binlogd.store.purged import save
 from binlogd.store.reader import publication_of, read_store
+from binlogd.store.recovery import recover
 from tests.binlog.making import CRC32, OFF, SID_A, SID_B, UUID_A, UUID_B, Log
 from tests.sender.support import PATIENCE, Pair, all_events, beside, catalog_of, is_heartbeat, make_dump, request
 from tests.sender.test_dump_leaps import heard as bytes_and_words
 from tests.sender.test_dump_leaps import mark
 from tests.sender.test_live import until
 from tests.sender.worlds import World, purged_as_told, stored, subsets, worlds
-from tests.store.support import FIRST, SECOND, THIRD, data_of, make_store, newest
+from tests.store.support import FIRST, SECOND, THIRD, Quick, data_of, make_store, newest
 
 FIRST_SOURCE, SECOND_SOURCE = f"0{UUID_A[1:]}", f"1{UUID_A[1:]}"  # as make_store calls them
 
@@ -173,6 +175,81 @@ def test_a_timeline_that_builds_on_what_is_not_held(tmp_path: Path) -> None:
     with pytest.raises(Refusal, match=f"the missing transactions are '{UUID_B}:7'") as caught:
         all_events(catalog, request(has=f"{UUID_A}:1-3"))
     assert caught.value.code == 1236
+
+
+def grown(path: Path) -> Catalog:
+    """Of a source that was told of a backup by SET gtid_purged, as MySQL 5.6 writes it, and of one that holds it."""
+    old = {
+        FIRST: Log().begin_file().transaction(1),
+        SECOND: Log().begin_file(f"{UUID_A}:1,{UUID_B}:1-2").transaction(2),
+    }
+    new = Log().begin_file(f"{UUID_A}:1").transaction(1, SID_B).transaction(2, SID_B).transaction(2).transaction(3)
+    return catalog_of(path, old, {FIRST: new})
+
+
+@pytest.mark.parametrize("index", [True, False], ids=["idx", "none"])
+@pytest.mark.parametrize(
+    ("has", "lacks"),
+    [
+        ("", [(SID_A, 1), (SID_A, 2), (SID_B, 1), (SID_B, 2), (SID_A, 3)]),
+        (f"{UUID_A}:1", [(SID_A, 2), (SID_B, 1), (SID_B, 2), (SID_A, 3)]),
+        (f"{UUID_A}:1,{UUID_B}:1", [(SID_A, 2), (SID_B, 2), (SID_A, 3)]),
+        (f"{UUID_A}:1,{UUID_B}:1-2", [(SID_A, 2), (SID_A, 3)]),
+        (f"{UUID_A}:1-2,{UUID_B}:1-2", [(SID_A, 3)]),
+    ],
+)
+def test_what_a_timeline_only_claims_is_sent_of_the_next(
+    tmp_path: Path, has: str, lacks: list[tuple[bytes, int]], index: bool
+) -> None:
+    """The claims of the old timeline grow behind where the dump begins."""
+    catalog = grown(tmp_path)
+    if index:
+        recover(make_store(tmp_path), Quick())
+        assert (tmp_path / "binlogs" / f"0001-{FIRST_SOURCE}" / f"{SECOND}.idx").exists()
+    assert followed(catalog, request(has=has)).gtids == lacks
+
+
+def test_what_was_sent_is_known_when_its_files_have_been_removed(tmp_path: Path) -> None:
+    """By the end of a timeline only its last ones may be there."""
+    logs = {FIRST: Log().begin_file().transaction(1), SECOND: Log().begin_file(f"{UUID_A}:1").transaction(2)}
+    folder = make_store(tmp_path, data_of(logs))
+    recover(folder, Quick())
+    catalog = Catalog(folder)
+    catalog.read()
+    live = LiveTail(catalog, Blocks())
+    follower = Follower()
+
+    async def body() -> None:
+        with Pair() as pair:
+            dump = make_dump(catalog, request(has="", blocking=True), pair, live=live)
+
+            async def talk() -> None:
+                await until(lambda: live.size == 1)
+                for name in (FIRST, f"{FIRST}.idx"):
+                    (newest(folder).path / name).unlink()
+                new = Log().begin_file(f"{UUID_A}:1").transaction(2).transaction(3)
+                make_store(tmp_path, {FIRST: new.data})
+                catalog.update(publication_of(read_store(folder)))
+                await until(lambda: dump.place == (FIRST, new.position) and live.size == 1)
+
+            await beside(dump, talk)
+            pair.hang_up()
+            follower.hear(await pair.client.rest())
+
+    asyncio.run(body())
+    assert follower.gtids == [(SID_A, 1), (SID_A, 2), (SID_A, 3)]
+
+
+def test_a_timeline_of_which_more_is_kept_than_was_had(tmp_path: Path) -> None:
+    """Its source had purged that without a word of it in its files."""
+    old, new = failover()
+    catalog = catalog_of(tmp_path, {FIRST: old}, {FIRST: new})
+    save(Quick(), catalog.path(1).parent, GtidSet.parse(f"{UUID_A}:1-4,{UUID_B}:7-8"))
+    with pytest.raises(Refusal, match=f"the missing transactions are '{UUID_B}:8'") as caught:
+        all_events(catalog, request(has=f"{UUID_A}:1-3,{UUID_B}:7"))
+    assert caught.value.code == 1236
+    heard = followed(catalog, request(has=f"{UUID_A}:1-3,{UUID_B}:7-8"))
+    assert heard.gtids == [(SID_A, 4), (SID_B, 1), (SID_B, 2)]
 
 
 def test_what_an_ended_timeline_holds_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,8 +28,8 @@ from binlogd.receiver.plan import Ended, Kept, SourceFacts, StoreFacts
 SUFFIX = "-binlogd"  # behind the version that a binlogd shows
 ER_SOURCE_FATAL_ERROR_READING_BINLOG = 1236
 
-_TIMELINE = re.compile(r"(\d{4,})-([0-9a-zA-Z][0-9a-zA-Z-]*)")
-_END = re.compile(r"End of timeline (\d{4,}):")
+_TIMELINE = re.compile(r"([0-9]{4,9})-([0-9a-zA-Z][0-9a-zA-Z-]*)")  # int() refuses thousands of digits
+_END = re.compile(r"End of timeline [0-9]{4,9}:")
 
 
 def is_binlogd(version: str) -> bool:

@@ -126,14 +126,15 @@ class Catalog:
         """A file's PREVIOUS_GTIDS and what it added; of one without, what those before it hold, too."""
         timeline, held = self.logs[index].timeline, GtidSet()
         while index >= 0 and self.logs[index].timeline == timeline:
-            held |= self._added(index)
+            held |= self.added(index)
             claim = self.claims(index)
             if claim is not None:
                 return held | claim
             index -= 1
         return held
 
-    def _added(self, index: int) -> GtidSet:
+    def added(self, index: int) -> GtidSet:
+        """What the file with that index added. From any thread. Without .idx, as the newest is, all of it is read."""
         log = self.logs[index]
         if index < len(self.logs) - 1:
             return read_finished(self._timelines[log.timeline], log.name)[0].summary.added

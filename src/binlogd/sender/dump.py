@@ -110,7 +110,9 @@ class Dump:
         self._request = request
         self._server_id = server_id
         has = request.has
-        self._left_out = has  # what the client has, and what the timelines before this one held
+        self._left_out = has  # what the client has, and what it was sent of the timelines before this one
+        self._added = GtidSet()  # by the files of this timeline that it was through
+        self._unknown: list[int] = []  # those of them that have no .idx to say so
         self._outlet = Outlet(sequence=sequence, covering=has.covering if has else None)
         self._algorithm = (
             ChecksumAlgorithm.CRC32 if request.checksum == "CRC32" else ChecksumAlgorithm.OFF
@@ -211,9 +213,12 @@ class Dump:
                 await self._send(outlet.packet(rotate))
             raise end_of_timeline(last, following, catalog.sources(), request.pinned)
         assert self._left_out is not None
-        held = await asyncio.to_thread(catalog.ended, index)
+        for unknown in self._unknown:
+            self._added |= await asyncio.to_thread(catalog.added, unknown)
         claim = await asyncio.to_thread(catalog.claims, index + 1)
-        self._left_out = go_on(self._left_out, held, claim)
+        kept = await asyncio.to_thread(catalog.kept, following.timeline)
+        self._left_out = go_on(self._left_out, self._added, claim, kept)
+        self._added, self._unknown = GtidSet(), []
         self._outlet = Outlet(sequence=outlet.sequence, covering=self._left_out.covering)
         self._clears_created = None
 
@@ -291,7 +296,7 @@ class Dump:
                 await self._stretch(catalog.logs[self._index].size)
                 continue
             if self._index < len(catalog.logs) - 1:
-                await self._compare_size()
+                await self._close_books()
                 outlet.skipped_to = 0  # the next file's ROTATE tells of it
                 return
             if outlet.skipped_to:
@@ -301,12 +306,21 @@ class Dump:
                 return
             await self._attend()
 
-    async def _compare_size(self) -> None:
-        """A finished file that lost its end looks sound: its .idx knows better."""
+    async def _close_books(self) -> None:
+        """Behind a finished file: ask its .idx what the client has now.
+
+        It is asked now, and not of all files at the timeline's end, for by then they may have been removed. One that
+        lost its end looks sound: its .idx knows better.
+        """
         position = self._outlet.position
         recorded = await asyncio.to_thread(read_recorded, self._catalog.path(self._index))
         if recorded is not None and recorded.size != position:
             raise EventError(f"the file ends at {position} and was finished with {recorded.size} bytes")
+        if self._request.auto_position and self._request.pinned is None:
+            if recorded is None:
+                self._unknown.append(self._index)
+            else:
+                self._added |= recorded.added
 
     async def _stretch(self, end: int) -> None:
         """Everything up to ``end``."""

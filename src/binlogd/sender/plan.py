@@ -6,8 +6,9 @@ names and positions mean something within one timeline only.
 
 **By GTID**, the client names what it has. The dump begins in the *oldest* timeline that holds anything else, for a
 newer one may not have that, and there in the newest file whose PREVIOUS_GTIDS the client has all of. Of what it has
-nothing is sent. At the end of a timeline the dump goes on into the next, where it leaves out, too, what the one before
-held: all of that the client has or was sent just now. A client that has everything, or more, begins at the end of the
+nothing is sent. At the end of a timeline the dump goes on into the next, where it leaves out, too, what the files that
+it went through added: all of that the client has or was sent just now. What they only claim it may lack: PREVIOUS_GTIDS
+of MySQL 5.6 grow with gtid_purged. A client that has everything, or more, begins at the end of the
 newest timeline, and waits. What was purged, or is in a timeline that a dump cannot begin in and in none behind it, the
 client must hear of at once, with MySQL's words (ERR 1236), because DBAs and tools know them.
 
@@ -41,7 +42,7 @@ FIRST_POSITION = 4
 QUALIFIER = ":"  # between timeline and name; no slash: mysqlbinlog --raw takes no name with one
 NAMED = 3  # files of one name that an error tells of: MySQL cuts it off behind 512 bytes
 
-_QUALIFIED = re.compile(rf"(\d{{4,}}){QUALIFIER}(.+)")
+_QUALIFIED = re.compile(rf"([0-9]{{4,9}}){QUALIFIER}(.+)")  # int() refuses thousands of digits
 _NO_SUCH_FILE = "Could not find first log file name in binary log index file"
 _timeline_of = attrgetter("timeline")
 
@@ -251,14 +252,15 @@ def _look_for(lacking: GtidSet, timelines: Sequence[tuple[int, int]], ended: End
         raise purged_away(has, lacking)
 
 
-def go_on(left_out: GtidSet, held: GtidSet, claim: GtidSet | None) -> GtidSet:
+def go_on(left_out: GtidSet, added: GtidSet, claim: GtidSet | None, kept: GtidSet) -> GtidSet:
     """What a dump leaves out in the next timeline.
 
-    It left out ``left_out`` and was to the end of a timeline that holds ``held``; ``claim`` are the PREVIOUS_GTIDS of
-    the next one's first file. None of a file that has just begun: the receiver chose it for what the store holds.
+    It left out ``left_out`` and was through files to the end of a timeline that ``added`` these; ``claim`` are the
+    PREVIOUS_GTIDS of the next one's first file, and ``kept`` is what is kept of it. No claim of a file that has just
+    begun: the receiver chose it for what the store holds.
     """
-    had = left_out | held
-    missing = claim - had if claim is not None else GtidSet()
+    had = left_out | added
+    missing = ((claim or GtidSet()) | kept) - had
     if missing:
         raise purged_away(had, missing)
     return had
