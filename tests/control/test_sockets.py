@@ -20,7 +20,7 @@ import pytest
 
 from binlogd.binlog.gtid import GtidSet
 from binlogd.control.board import Board
-from binlogd.control.sockets import ControlServer, ControlThread, ask, ask_status, follow, reachable
+from binlogd.control.sockets import UNANSWERED, ControlServer, ControlThread, ask, ask_status, follow, reachable
 from binlogd.store.publication import NOTHING, Publication
 
 UUID = "3e11fa47-71ca-11e1-9e33-c80aa9429562"
@@ -585,6 +585,34 @@ def test_an_order_and_its_answer(tmp_path: Path) -> None:
         assert await ask(path, {"ask": "status"}) == {"pid": 7}
         await control.stop()
         assert await ask(path, order) is None
+
+    run(body())
+
+
+def test_an_order_that_was_given_and_not_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be carried out later, which is not the same as that nobody was there."""
+    path = tmp_path / "receiver.sock"
+    order = {"ask": "order", "order": "stop"}
+
+    async def body() -> None:
+        assert await ask(path, order) is None
+        with socket.socket(socket.AF_UNIX) as listening:
+            listening.bind(str(path))
+            assert await ask(path, order) is None, "nobody listens"
+            listening.listen()
+            listening.setblocking(False)
+            with monkeypatch.context() as patched:
+                patched.setattr("binlogd.control.sockets.ORDER_TIMEOUT", 0.05)
+                assert await ask(path, order) == UNANSWERED, "it waits to be accepted"
+            late, _ = listening.accept()
+            with late:
+                assert json.loads(late.recv(1000)) == order, "and would be taken now"
+            for says in (b"", b"{", b"[]\n"):
+                asking = asyncio.create_task(ask(path, order))
+                accepted, _ = await asyncio.get_running_loop().sock_accept(listening)
+                with accepted:
+                    accepted.sendall(says)
+                assert await asking == UNANSWERED
 
     run(body())
 

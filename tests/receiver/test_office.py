@@ -145,6 +145,7 @@ def test_a_reload(tmp_path: Path) -> None:
         ({"heartbeat": 30.0}, "source.read_timeout, 30s"),
         ({"ssl_cert": "/c.pem"}, "give both"),
         ({"ssl": True, "ssl_ca": "/nowhere.pem"}, "cannot load the TLS files"),
+        ({"ssl": True, "ssl_ca": "/dev/null"}, "no regular file"),
         ({"port": "3306"}, "port is not what it may be"),
         ({"hosts": "db9"}, "hosts is not what it may be"),
         (None, "is no table"),

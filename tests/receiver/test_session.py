@@ -5,18 +5,27 @@ Real servers test logging in; here answers whoever likes.
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
-from binlogd.errors import ProtocolError, Unreachable
+from binlogd.errors import ConfigError, ProtocolError, Unreachable
 from binlogd.receiver.link import Stopped, Wake
-from binlogd.receiver.session import Secret, Session, SourceOptions, Tls
+from binlogd.receiver.session import MAX_PEM, Secret, Session, SourceOptions, Tls
+from binlogd.receiver.session import tls_context as client_context
 from binlogd.sender.certificates import tls_context
 from binlogd.store.disk import Disk
 from binlogd.store.layout import Identity
@@ -111,6 +120,55 @@ def test_a_source_that_proved_who_it_is_is_told(tmp_path: Path) -> None:
     with answering(answer) as port, pytest.raises(Unreachable):
         log_in(port, tls=Tls.VERIFY_CA, tls_ca=tmp_path / "server-cert.pem")
     assert heard[4:] == PASSWORD.encode() + b"\0"
+
+
+@pytest.mark.parametrize("name", ["tls_ca", "tls_cert", "tls_key"])
+@pytest.mark.parametrize("kind", ["fifo", "device", "folder", "large"])
+def test_a_tls_file_without_an_end_is_refused_at_once(tmp_path: Path, name: str, kind: str) -> None:
+    """CHANGE REPLICATION SOURCE names it, and the thread that answers everybody reads it."""
+    tls_context(tmp_path, Disk(), certificate=None, key=None)
+    certificate = tmp_path / "server-cert.pem"
+    options = replace(
+        SourceOptions("127.0.0.1", 1, "repl", Secret(PASSWORD), tls=Tls.VERIFY_CA),
+        tls_ca=certificate,
+        tls_cert=certificate,
+        tls_key=tmp_path / "server-key.pem",
+    )
+    client_context(options)
+    bad = tmp_path / "bad.pem"
+    match kind:
+        case "fifo":
+            os.mkfifo(bad)
+        case "device":
+            bad.symlink_to("/dev/zero")
+        case "folder":
+            bad.mkdir()
+        case _:
+            bad.write_bytes(certificate.read_bytes() + b"\n" * MAX_PEM)
+    with pytest.raises(ConfigError, match=r"bad\.pem is no regular file of at most 1024 KiB") as caught:
+        client_context(replace(options, **{name: bad}))  # type: ignore[arg-type]
+    assert name in caught.value.hint
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_an_encrypted_key_is_refused_and_no_passphrase_asked_for(tmp_path: Path, apart: bool) -> None:
+    tls_context(tmp_path, Disk(), certificate=None, key=None)
+    certificate, key = tmp_path / "server-cert.pem", tmp_path / "key.pem"
+    made = load_pem_private_key((tmp_path / "server-key.pem").read_bytes(), None)
+    key.write_bytes(made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"hush")))
+    if not apart:
+        key.write_bytes(key.read_bytes() + certificate.read_bytes())
+    options = SourceOptions(
+        "127.0.0.1",
+        1,
+        "repl",
+        Secret(PASSWORD),
+        tls_cert=certificate if apart else key,
+        tls_key=key if apart else None,
+    )
+    with pytest.raises(ConfigError, match=r"the key in .*key\.pem is encrypted") as caught:
+        client_context(options)
+    assert "decrypt it" in caught.value.hint
 
 
 def trickle(one: socket.socket, data: bytes) -> None:

@@ -130,6 +130,40 @@ def test_looking_tells_who_has_it_and_that_it_was_taken_anew(tmp_path: Path) -> 
         look(path / "below")
 
 
+def test_no_receiver_comes_in_while_somebody_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its mark would be in the answer that nobody holds the lock, and its whole stay would go unnoticed."""
+    path = tmp_path / "receiver.lock"
+    StoreLock(path).release()
+    before = look(path)
+    until_the_clock_moves(tmp_path)
+    fstat, pread = os.fstat, os.pread
+    tried = []
+
+    def come_in(step: str) -> None:
+        tried.append(step)
+        with path.open("r+b") as other:
+            try:
+                fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return
+            other.write(b"1\n")
+
+    def fstat_late(descriptor: int) -> os.stat_result:
+        come_in("fstat")
+        return fstat(descriptor)
+
+    def pread_late(descriptor: int, length: int, offset: int) -> bytes:
+        come_in("pread")
+        return pread(descriptor, length, offset)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fstat", fstat_late)
+        patched.setattr(os, "pread", pread_late)
+        assert look(path) == before
+    assert tried == ["fstat", "pread"]
+    assert look(path) == before
+
+
 def until_the_clock_moves(folder: Path) -> None:
     """Files' times have steps of some milliseconds."""
     path = folder / "clock"

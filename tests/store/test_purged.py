@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import random
 from pathlib import Path
 
@@ -81,6 +83,25 @@ def test_what_cannot_be_read_says_nothing_and_is_made_again(tmp_path: Path, cont
 def test_it_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(StoreUnreadable, match=FILE):
         save(Quick(), tmp_path / "nowhere", BACKUP)
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EACCES, errno.EMFILE])
+def test_what_is_there_and_cannot_be_read_is_not_taken_for_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """It would be written over with what the source says now, which may be less."""
+    save(Quick(), tmp_path, BACKUP)
+
+    def fails(path: Path) -> bytes:
+        raise OSError(number, os.strerror(number), str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_bytes", fails)
+        with pytest.raises(StoreUnreadable, match=rf"cannot read .*{FILE}: {os.strerror(number)}"):
+            load(tmp_path)
+        with pytest.raises(StoreUnreadable, match="cannot read"):
+            save(Quick(), tmp_path, gtids(f"{UUID_A}:1"))
+    assert load(tmp_path) == BACKUP
 
 
 @pytest.mark.parametrize("seed", range(200))

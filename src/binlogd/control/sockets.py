@@ -44,6 +44,7 @@ SWITCH_INTERVAL = 0.0005  # seconds that a control thread may keep the interpret
 ASK_TIMEOUT = 5.0  # seconds for a status: a snapshot is ready at once, or the process is in trouble
 
 ORDER_TIMEOUT = 30.0  # seconds for an order, which is written to the disk before it counts
+UNANSWERED = {"unanswered": True}
 
 Snapshot = Callable[[], dict[str, Any]]
 TakeOrder = Callable[[Mapping[str, Any]], dict[str, Any]]
@@ -280,19 +281,24 @@ def ask_status(path: Path, *, timeout: float = ASK_TIMEOUT) -> dict[str, Any] | 
 
 
 async def ask(path: Path, question: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What the process behind a socket answers; None when none does, or not in time."""
+    """What the process behind a socket answers; None when there is none: nobody heard the question.
+
+    ``UNANSWERED`` when it was asked and no answer came, or not in time: an order may be carried out all the same.
+    """
+    asked = False
     try:
         async with asyncio.timeout(ORDER_TIMEOUT):
             with reachable(path) as name:
                 reader, writer = await asyncio.open_unix_connection(name, limit=MAX_REPLY)
             try:
+                asked = True
                 writer.write(json.dumps(dict(question)).encode() + b"\n")
                 answer = json.loads(await reader.readline())
             finally:
                 writer.close()
-    except (OSError, ValueError, TimeoutError):
-        return None
-    return answer if isinstance(answer, dict) else None
+    except (OSError, ValueError):  # a TimeoutError is an OSError
+        return UNANSWERED if asked else None
+    return answer if isinstance(answer, dict) else UNANSWERED
 
 
 async def follow(path: Path) -> AsyncGenerator[Publication | None, None]:

@@ -7,6 +7,7 @@ REPLICATION SLAVE is needed.
 from __future__ import annotations
 
 import ssl
+import stat
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -28,6 +29,7 @@ CR_COMPRESSION_WRONGLY_CONFIGURED = 2066  # what MySQL's clients call it when th
 ER_WRONG_COMPRESSION = 3922  # and its servers: ER_WRONG_COMPRESSION_ALGORITHM_CLIENT
 UNKNOWN_VARIABLE = 1193  # ER_UNKNOWN_SYSTEM_VARIABLE
 SEND_ANNOTATE_ROWS = 2  # a flag of MariaDB's COM_BINLOG_DUMP: without it these events are left out
+MAX_PEM = 1024 * 1024  # bytes of a TLS file: a bundle of all public authorities has a quarter of it
 NO_GTIDS = b"\0" * 8  # an empty GTID set: COM_BINLOG_DUMP_GTID then leaves nothing out
 
 
@@ -372,9 +374,31 @@ def _verifies(options: SourceOptions) -> bool:
     return options.tls in (Tls.VERIFY_CA, Tls.VERIFY_IDENTITY)
 
 
+def _readable(path: Path | None) -> None:
+    """ConfigError unless OpenSSL can read it to its end: a FIFO or a device may have none, and whoever waits hangs."""
+    if path is None:
+        return
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode) or found.st_size > MAX_PEM:
+        raise ConfigError(
+            f"cannot load the TLS files for the source: {path} is no regular file of at most {MAX_PEM >> 10} KiB",
+            hint="check source.tls_ca, tls_cert and tls_key: each must name a PEM file",
+        )
+
+
 def tls_context(options: SourceOptions) -> ssl.SSLContext:
     """What the options say of certificates; ConfigError when their files cannot be loaded."""
+
+    def no_password() -> str:  # without it OpenSSL asks for one at the terminal, and waits
+        raise ConfigError(
+            f"cannot load the TLS files for the source: the key in {options.tls_key or options.tls_cert} is encrypted",
+            hint="binlogd asks for no passphrase: decrypt it (openssl pkey -in KEY -out PLAIN_KEY), keep it readable by"
+            " binlogd's user alone, and name it in source.tls_key",
+        )
+
     try:
+        for path in (options.tls_ca if _verifies(options) else None, options.tls_cert, options.tls_key):
+            _readable(path)
         if _verifies(options):
             context = ssl.create_default_context(cafile=options.tls_ca)
             context.check_hostname = options.tls is Tls.VERIFY_IDENTITY
@@ -383,7 +407,7 @@ def tls_context(options: SourceOptions) -> ssl.SSLContext:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
         if options.tls_cert is not None:
-            context.load_cert_chain(options.tls_cert, options.tls_key)
+            context.load_cert_chain(options.tls_cert, options.tls_key, password=no_password)
     except (OSError, ssl.SSLError) as bad:
         raise ConfigError(
             f"cannot load the TLS files for the source: {bad}",

@@ -41,7 +41,7 @@ def look(path: Path) -> Taking:
         except FileNotFoundError:
             return NEVER
         try:
-            held = not _share(descriptor)
+            held = not _share(descriptor)  # until it is closed: no receiver comes in and leaves its mark meanwhile
             found = os.fstat(descriptor)
             return Taking(held, _owner(descriptor), found.st_ino, found.st_mtime_ns)
         finally:
@@ -103,16 +103,15 @@ def _lock(path: Path, descriptor: int) -> None:
                 f"another receiver{f' (pid {owner})' if owner else ''} owns the store at {path.parent}",
                 hint="stop it first, or give this one another --data-dir; reading a store needs no lock",
             )
-        # no receiver has it: somebody just looked
+        fcntl.flock(descriptor, fcntl.LOCK_UN)  # no receiver has it: somebody just looked
 
 
 def _share(descriptor: int) -> bool:
-    """Hold the lock with all who look at it, for a moment; False when a receiver holds it."""
+    """Hold the lock with all who look at it; False when a receiver holds it."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    fcntl.flock(descriptor, fcntl.LOCK_UN)
     return True
 
 

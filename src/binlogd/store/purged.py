@@ -12,13 +12,15 @@ retention we hold, and it is no part of this. It is never taken back, but what a
 as purged (``without``).
 
 Beside the set stands its CRC-32. A missing or unsound file says nothing: the files then count alone, until that source
-says it again.
+says it again. One that is there and cannot be read (a failing disk, no file descriptors) is an error: taken for
+an empty one it would be written over with less.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from binlogd.binlog.crc import crc32
@@ -30,19 +32,15 @@ FILE = "gtid_purged.json"
 
 def load(folder: Path) -> GtidSet:
     """What is kept in a timeline's folder; empty when there is nothing, or nothing sound."""
-    try:
-        return _decode((folder / FILE).read_bytes()) or GtidSet()
-    except OSError:
-        return GtidSet()
+    content = _content(folder / FILE)
+    return GtidSet() if content is None else _decode(content) or GtidSet()
 
 
 def save(disk: Disk, folder: Path, gtids: GtidSet) -> None:
     """Keep this set and no other, durably, unless it is what is kept already."""
     path = folder / FILE
-    try:
-        known = _decode(path.read_bytes())
-    except OSError:
-        known = GtidSet()
+    content = _content(path)
+    known = GtidSet() if content is None else _decode(content)
     if known != gtids:
         with explained("write", path):
             disk.replace(path, encode(gtids))
@@ -56,7 +54,15 @@ def encode(gtids: GtidSet) -> bytes:
 
 def is_sound(folder: Path) -> bool:
     """Whether every byte of what is kept in a timeline's folder is as it was written."""
-    return _decode((folder / FILE).read_bytes()) is not None
+    content = _content(folder / FILE)
+    return content is not None and _decode(content) is not None
+
+
+def _content(path: Path) -> bytes | None:
+    """The file's bytes; None when there is no file."""
+    with explained("read", path), suppress(FileNotFoundError):
+        return path.read_bytes()
+    return None
 
 
 def _decode(content: bytes) -> GtidSet | None:

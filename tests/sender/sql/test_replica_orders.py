@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from binlogd.control.sockets import UNANSWERED
 from binlogd.sender.sql import Role
 from binlogd.sender.sql.parser import parse
 from binlogd.sender.sql.refusals import without_secrets
@@ -136,6 +137,17 @@ def test_nobody_takes_the_order(admin: Client, answer: Any, what: str) -> None:
     assert error.code == 1201
     assert error.message.startswith("Nothing has changed: ")
     assert what in error.message
+
+
+def test_an_order_without_an_answer_may_be_carried_out_yet(admin: Client) -> None:
+    admin.answer = UNANSWERED
+    error = admin.refusal("STOP REPLICA")
+    assert error.code == 1201
+    assert "Nothing has changed" not in error.message
+    assert "the outcome is not known" in error.message
+    assert "SHOW REPLICA STATUS" in error.message
+    (row,) = admin.rows("SHOW REPLICA STATUS")
+    assert any("the receiver does not answer" in (value or "") for value in row)
 
 
 # ----------------------------------------------------------------------------------------------------------- secrets

@@ -120,6 +120,16 @@ def changed_nothing(why: str) -> Refusal:
     return Refusal(1201, "HY000", f"Nothing has changed: {why}")
 
 
+def outcome_unknown() -> Refusal:
+    """1201 too, but the order was given, and nobody said what became of it."""
+    return Refusal(
+        1201,
+        "HY000",
+        "The receiver was given the order and has not answered in time: the outcome is not known, it may be carried out"
+        " yet; see SHOW REPLICA STATUS before you repeat it",
+    )
+
+
 def out_of_resources(message: str) -> Refusal:
     """1041, the number MySQL gives when a session asks for more memory than there is."""
     return Refusal(1041, "HY000", message)

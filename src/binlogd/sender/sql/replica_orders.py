@@ -17,6 +17,7 @@ from binlogd.sender.sql.refusals import (
     heartbeat_out_of_range,
     no_such_channel,
     not_supported_because,
+    outcome_unknown,
     password_too_long,
     string_too_long,
     wrong_arguments,
@@ -245,6 +246,8 @@ def notes_of(answer: Mapping[str, Any] | None) -> list[Diagnostic]:
     """The notes that came with it; Refusal when it was not done."""
     if answer is None:
         raise changed_nothing("no receiver runs on this store; start binlogd run (or receive)")
+    if "unanswered" in answer:
+        raise outcome_unknown()
     if "refused" in answer:
         code, sqlstate, message = answer["refused"]
         raise Refusal(code, sqlstate, message)

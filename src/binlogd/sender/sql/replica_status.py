@@ -113,6 +113,8 @@ def replica_status(
     }
     if receiver is None:
         row |= {"Last_IO_Errno": NO_NUMBER, "Last_IO_Error": "no receiver runs on this store; start binlogd run"}
+    elif "unanswered" in receiver:
+        row |= {"Last_IO_Errno": NO_NUMBER, "Last_IO_Error": "the receiver does not answer; look at its log"}
     elif "orders" not in receiver:
         row |= {"Last_IO_Errno": NO_NUMBER, "Last_IO_Error": "the receiver is of another version; restart binlogd"}
     else:

@@ -52,7 +52,8 @@ class ResultSet:
 class Errand:
     """The receiver has to be asked ``question`` first: this code never waits, its caller does.
 
-    ``finish`` makes the outcome of the answer, None for no answer; or raises Refusal.
+    ``finish`` makes the outcome of the answer, or raises Refusal. The answer is None when there is no receiver, and
+    ``{"unanswered": True}`` when it was asked and said nothing.
     """
 
     question: Mapping[str, Any] = field(repr=False)  # which may hold a password
