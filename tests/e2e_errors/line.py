@@ -169,7 +169,9 @@ class Line:
             self._changed.notify_all()
 
     def _look(self, offset: int, piece: bytes) -> bytes:
-        """An ACK on its way: ``ef pos8 name``, alone in its packet."""
+        """An ACK on its way: ``ef pos8 name``, alone in its packet. What TLS makes of it looks like anything."""
+        if self._options["tls"] is not Tls.DISABLED:
+            return piece
         payload = piece[self._head + 4 :]
         if piece[self._head + 3 : self._head + 5] == b"\0\xef":
             place = payload[9:].decode(), int.from_bytes(payload[1:9], "little")

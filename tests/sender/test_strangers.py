@@ -23,6 +23,7 @@ from binlogd.wire.auth import Account, PasswordHash
 from binlogd.wire.client import ClientState
 from binlogd.wire.errors import decode_error
 from binlogd.wire.handshake import HandshakeResponse41
+from binlogd.wire.packets import encode_packets
 from binlogd.wire.server import MAX_PRELOGIN_PACKET, ServerConnection
 from binlogd.wire.sha256crypt import sha256_crypt_steps
 from tests.sender.listening import PASSWORD, USERS, WAIT, Listening, anybody
@@ -246,7 +247,7 @@ def test_half_a_login_is_half_open(listening: Listening) -> None:
         assert ended(client)
     response = HandshakeResponse41(capabilities=make_client().capabilities, max_packet=1, user="x", auth_response=b"")
     with greeted(listening) as client:
-        client.sendall(response.encode()[:9])
+        client.sendall(encode_packets(response.encode(), 1)[0][:9])
         client.shutdown(socket.SHUT_WR)
         assert ended(client)
 
