@@ -83,6 +83,7 @@ def tool(binlogd: Binlogd, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
+@pytest.mark.slow
 def test_a_source_that_has_purged_its_oldest_files(cluster: Cluster, binlogd: MakeBinlogd) -> None:
     source = cluster.server("source")
     write(source, 20)

@@ -116,6 +116,7 @@ def test_commits_wait_for_both(both: tuple[Server, Binlogd, Binlogd]) -> None:
         assert each.status()["alarms"] == []
 
 
+@pytest.mark.slow
 def test_both_hold_every_commit_of_a_source_that_is_killed(both: tuple[Server, Binlogd, Binlogd]) -> None:
     source, one, two = both
     with Load(source, threads=4) as load:
@@ -139,6 +140,7 @@ def test_both_hold_every_commit_of_a_source_that_is_killed(both: tuple[Server, B
 # ---------------------------------------------------------------------------------------------------- cascade
 
 
+@pytest.mark.slow
 def test_a_cascade_goes_through_a_failover_and_kills(cluster: Cluster, binlogd: MakeBinlogd) -> None:
     """Attached while the upper one crosses into its second timeline, and killed, each of them, under load."""
     first, second = pair(cluster)

@@ -67,7 +67,7 @@ def test_a_replica_that_was_behind_gets_every_commit(cluster: Cluster, binlogd: 
     assert checksum_all(other) == checksum_all(replica)
 
 
-@pytest.mark.parametrize(("blow", "mode"), [("kill", "run"), ("stop", "serve")])
+@pytest.mark.parametrize(("blow", "mode"), [("kill", "run"), pytest.param("stop", "serve", marks=pytest.mark.slow)])
 def test_binlogd_restarted_without_its_source_serves(
     cluster: Cluster, binlogd: MakeBinlogd, blow: str, mode: Mode
 ) -> None:

@@ -154,6 +154,7 @@ def test_another_source_by_statement(
     admin.close()
 
 
+@pytest.mark.slow
 def test_a_source_that_is_gone_is_said_and_changed(
     source: Server, binlogd: MakeBinlogd, proxy: Callable[..., Proxy]
 ) -> None:

@@ -63,6 +63,7 @@ def kill_sender(site: Site) -> None:
     site.binlogd.wait_until(lambda: site.binlogd.status()["replicas"], "a replica that has come back")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "strikes",
     [(stop_binlogd, kill_binlogd, kill_supervisor), (kill_receiver, kill_sender) * 2],
@@ -90,6 +91,7 @@ def kill_source(site: Site) -> None:
     site.source.start()
 
 
+@pytest.mark.slow
 def test_the_source(site: Site, replica: Server) -> None:
     loads = []
     for strike in (stop_source, kill_source):
@@ -115,6 +117,7 @@ def kill_replica(replica: Server) -> None:
     replica.start()
 
 
+@pytest.mark.slow
 def test_the_replica(site: Site, replica: Server) -> None:
     with Load(site.source) as load:
         load.wait_for(COMMITS)

@@ -117,6 +117,7 @@ def test_a_new_empty_replica_catches_up_from_the_first_file_while_load_runs(
     assert semi_sync_status(site.source)["no_tx"] == 0
 
 
+@pytest.mark.slow
 def test_a_stalled_replica_harms_nobody(cluster: Cluster, binlogd: MakeBinlogd, proxy: Callable[..., Proxy]) -> None:
     """A replica that takes no more bytes holds a bounded piece of memory, and nobody waits for it."""
     site = acknowledged_site(cluster, binlogd, max_allowed_packet="64M")

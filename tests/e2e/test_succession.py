@@ -21,6 +21,7 @@ pytestmark = pytest.mark.servers
 COMMITS = 200
 
 
+@pytest.mark.slow
 def test_a_promoted_replica_is_followed_and_replicas_never_notice(cluster: Cluster, binlogd: MakeBinlogd) -> None:
     first, second = pair(cluster)
     site = binlogd(first, **hosts(first, second))
@@ -153,6 +154,7 @@ KILLS = [(True, 0.0), (False, 0.004), (True, 0.004), (False, 0.0), (True, 0.02),
 """Whether the receiver alone is killed, and how many seconds after it has said that the timeline begins."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kills", [KILLS[:2], pytest.param(KILLS, marks=pytest.mark.slow)], ids=["two", "six"])
 def test_killed_while_the_timelines_change(
     cluster: Cluster, binlogd: MakeBinlogd, kills: list[tuple[bool, float]]

@@ -187,6 +187,7 @@ def test_a_full_disk(stage: Stage) -> None:
     assert said(scene.binlogd, "receiving goes on") == 1
 
 
+@pytest.mark.slow
 def test_a_start_on_a_full_disk(stage: Stage) -> None:
     """There is a store, and no room for a byte more: what is there is served, and it goes on when there is room."""
     scene = stage(disk=True)

@@ -123,7 +123,7 @@ def test_a_cut_in_the_log_in(past: Past, tmp_path: Path, direction: Direction, h
         assert line.stored() == past.history
 
 
-@STEPS
+@pytest.mark.parametrize("step", [8 * STEP, *(pytest.param(step, marks=pytest.mark.slow) for step in (STEP, 1))])
 def test_a_cut_in_the_dump(past: Past, tmp_path: Path, step: int) -> None:
     """An empty store for every byte: it ends up as the source's, and never was anything else on the way."""
     for cut in places(past.recording.log_in, past.recording.dump, step):

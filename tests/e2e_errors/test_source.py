@@ -158,6 +158,7 @@ def alarms(binlogd: Binlogd) -> list[str]:
     return [alarm["code"] for alarm in binlogd.status()["alarms"]]
 
 
+@pytest.mark.slow
 def test_a_source_that_purged_what_is_needed(cluster: Cluster, tmp_path: Path) -> None:
     """Alone, the receiver ends. Under ``run`` what is stored goes on being served, and an alarm tells of the gap."""
     source = cluster.server()
@@ -215,6 +216,7 @@ def test_a_source_that_lost_its_end(cluster: Cluster, tmp_path: Path) -> None:
     assert written(binlogd.data) == before
 
 
+@pytest.mark.slow
 def test_a_source_that_cannot_read_its_own_file(cluster: Cluster, tmp_path: Path) -> None:
     """In the middle of the dump, behind all that is stored: no word of its history, which was proved to be ours."""
     source = cluster.server()
@@ -248,6 +250,7 @@ def stopped(replica: Server) -> dict[str, Any]:
     return replica.replica_status()
 
 
+@pytest.mark.slow
 def test_replicas_that_need_what_is_gone(cluster: Cluster, tmp_path: Path) -> None:
     """They hear MySQL's words, with what is missing, and stop for good."""
     source = cluster.server()

@@ -140,6 +140,7 @@ def assert_names(alarm: dict[str, Any], gtids: GtidSet, *words: str) -> None:
 # --- the same past ---
 
 
+@pytest.mark.slow
 def test_stopped_killed_and_started_again(cluster: Cluster, binlogd: MakeBinlogd) -> None:  # noqa: F811
     """The same history goes on, whatever file it goes on in."""
     source = cluster.server(semi_sync="source", options={"rpl_semi_sync_source_timeout": 300_000})
@@ -217,6 +218,7 @@ def test_a_reset(site: Site, rows: int) -> None:
     site.go_on()
 
 
+@pytest.mark.slow
 def test_a_file_that_was_cut(site: Site) -> None:
     """Somebody cut the newest file at the end of a transaction, as a crash without sync_binlog does."""
     site.put(site.full)
@@ -267,6 +269,7 @@ def transaction_end(site: Site, transactions: int) -> int:
 # --- a gap ---
 
 
+@pytest.mark.slow
 def test_files_purged_while_we_were_away(site: Site) -> None:
     """(d) The source went on, and purged what we have not got: nothing behind the gap is stored."""
     assert site.binlogd.stop() == 0

@@ -165,6 +165,7 @@ def test_one_without_gtids(two: Two) -> None:
     follows(site, two.second)
 
 
+@pytest.mark.slow
 def test_itself(two: Two, proxy: Callable[..., Proxy]) -> None:
     """However long that mistake was told of, the source is not kept waiting for it when it is back."""
     site = two.make((two.way.host, two.way.port), start=False, **{"source.semi_sync": False})
@@ -208,6 +209,7 @@ def test_with_new_timeline_both_histories_are_kept_and_served(two: Two, servers:
         assert rows(server) == union
 
 
+@pytest.mark.slow
 def test_a_source_that_purged_our_file_and_nothing_that_we_lack(two: Two) -> None:
     site = two.receiver()
     site.stop()

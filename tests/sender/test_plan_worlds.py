@@ -6,6 +6,8 @@ import random
 from collections.abc import Iterable
 from functools import cache
 
+import pytest
+
 from binlogd.binlog.gtid import GtidSet
 from binlogd.errors import Refusal
 from binlogd.sender.plan import StoredLog, go_on, start_by_gtid
@@ -89,6 +91,7 @@ def test_three_timelines() -> None:
     assert judge_all(worlds(3, range(1, 3)), range(1, 3)) > 10_000
 
 
+@pytest.mark.slow
 def test_three_larger_timelines() -> None:
     chance = random.Random(11)
     some = (world for world in worlds(3, range(1, 4)) if chance.random() < 0.004)

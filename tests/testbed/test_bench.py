@@ -45,6 +45,7 @@ def contenders(results: dict[str, Any], section: str) -> dict[str, list[str]]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.servers
 def test_catching_up(tmp_path: Path, mysql: Distribution) -> None:
     results, table = bench(tmp_path, "--only", "catch_up")
@@ -62,6 +63,7 @@ def test_catching_up(tmp_path: Path, mysql: Distribution) -> None:
     assert "| binlogd receive, plain Python |" in table
 
 
+@pytest.mark.slow
 @pytest.mark.servers
 @pytest.mark.usefixtures("mysql")
 def test_serving(tmp_path: Path) -> None:

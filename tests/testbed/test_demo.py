@@ -225,6 +225,7 @@ def test_an_old_source_with_errant_transactions_is_built_anew(tmp_path: Path, my
     assert left_behind(tmp_path) == []
 
 
+@pytest.mark.slow
 @pytest.mark.servers
 @pytest.mark.parametrize(
     "moment", ["2. ", *(pytest.param(moment, marks=pytest.mark.slow) for moment in ("4. ", "6. ", "9. "))]
