@@ -64,7 +64,7 @@ PLAIN   := tests/binlog/test_walk.py tests/binlog/test_walk_boundaries.py tests/
            tests/sender/test_dump.py tests/sender/test_damage.py tests/store/test_recovery.py
 
 # Lint beside the preparation, which waits for downloads most of the time.
-test: setup $(VENV)/.bench
+test: setup
 	@$(MAKE) --no-print-directory -j2 lint prepare
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m 'not slow' $(PYTEST)
 	BINLOGD_PURE=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m 'not slow' $(PLAIN)

@@ -197,6 +197,7 @@ def test_files_between_which_gtid_purged_was_set_are_mended(
         running.close()
 
 
+@pytest.mark.slow
 def test_what_the_source_cannot_mend_stays_as_it_is(source: Server, cluster: Cluster, tmp_path: Path) -> None:
     purging = begin(cluster)
     with attached(purging, tmp_path / "b") as running:

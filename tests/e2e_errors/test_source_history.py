@@ -160,6 +160,7 @@ def test_stopped_killed_and_started_again(cluster: Cluster, binlogd: MakeBinlogd
 # --- an older past ---
 
 
+@pytest.mark.slow
 def test_an_older_copy(site: Site) -> None:
     """(a) The source lacks transactions of its newest file, and has begun another one behind it: we hold more."""
     site.put(site.old)

@@ -200,6 +200,7 @@ def test_every_number_of_readers_has_its_targets(size: str) -> None:
 # --------------------------------------------------------------------------------------------------------- plots
 
 
+@pytest.mark.slow
 def test_each_section_has_its_plot(tmp_path: Path) -> None:
     from testbed.bench import plots
 
