@@ -198,9 +198,7 @@ class Receiver:
     def _lost(self, trouble: PeerError | SourceRefused, orders: Orders, backoff: Backoff, refusals: Backoff) -> None:
         """Wait for as long as it takes, or raise; behind the end of a binlogd's timeline the next one is there."""
         ended = end_of(trouble, self._facts)
-        if (
-            ended is not None and ended != self._ended
-        ):  # told of once more, without another one behind it, it is trouble
+        if ended is not None and ended != self._ended:  # told once more, with none behind it, it is trouble
             self._ended = ended
             log.info("the timeline is copied to its end", said=trouble.message)
             return
@@ -381,9 +379,10 @@ class Receiver:
             ).run()
         finally:
             if tail.name:  # else the timeline got no file, and the one before it is the newest
+                if tail is not self._tail:
+                    self._ended = None
                 self._tail = tail
                 self._contradiction = None
-                self._ended = None
 
     def _store_facts_shown(self) -> StoreFacts:
         """The same for another thread, which must not look at the tail: as far as it is published."""
