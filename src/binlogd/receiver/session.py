@@ -231,6 +231,10 @@ class Session:
         """Whether the server takes no writes from ordinary users."""
         return self._variable("read_only", default="0").upper() not in ("0", "OFF")
 
+    def executed(self) -> GtidSet:
+        """The source's gtid_executed now; ServerError where it knows of none."""
+        return self._gtids("gtid_executed")
+
     def settings(self) -> SourceSettings:
         """What clients of ours will ask about the source."""
         names = ", ".join(f"'{name}'" for name in (*TEXTS, *NUMBERS))
