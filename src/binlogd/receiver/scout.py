@@ -2,8 +2,8 @@
 
 A dump cannot be asked anything. So a thread asks the source, every PERIOD seconds, over a connection of its own:
 
-    is its history still the one that is received?   A source that is RESET while we are attached says nothing of it: its
-                  dump goes on waiting for the position where we stand, with heartbeats, and sends whatever is there
+    is its history still the one that is received?   A source that is RESET while we are attached says nothing of it:
+                  its dump goes on waiting for the position where we stand, with heartbeats, and sends whatever is there
                   once its new file is as long. It shows in gtid_executed, which must not lack what is stored. While a
                   commit waits for an acknowledgement it does, for a moment: what lacks must do so at two looks. Then
                   the receiver is interrupted, and asks the source to prove its history (store/overlap.py). What it
