@@ -14,9 +14,25 @@ from binlogd.web import server
 from binlogd.web.server import StatusSite
 
 ALARM = {"severity": "warning", "code": "odd", "since": None, "message": "m", "hint": "h"}
-READY: dict[str, Any] = {"source": {"state": "streaming"}, "alarms": [], "text": "主库"}
+READY: dict[str, Any] = {
+    "source": {"state": "streaming"},
+    "server": {"state": "stopped"},
+    "replicas": [],
+    "alarms": [],
+    "text": "主库",
+}
 ALIVE = {"receive": True, "serve": True}
 Client = TestClient[Any, Any]
+
+
+class NoFiles:
+    """A store that nobody asks for."""
+
+    def condensed(self, _: dict[str, Any]) -> dict[str, Any]:
+        raise AssertionError
+
+    def listed(self, _: dict[str, Any], number: int, offset: int, limit: int) -> dict[str, Any]:
+        raise AssertionError
 
 
 def visit(
@@ -26,7 +42,7 @@ def visit(
     alive: Callable[[], dict[str, bool]] = lambda: ALIVE,
 ) -> None:
     async def visiting() -> None:
-        async with TestClient(TestServer(StatusSite(collect, alive).application())) as client:
+        async with TestClient(TestServer(StatusSite(collect, alive, NoFiles()).application())) as client:
             await body(client)
 
     asyncio.run(visiting())
@@ -69,7 +85,7 @@ def test_readyz(state: str, alarms: list[dict[str, Any]], code: int) -> None:
         assert answer.status == code
         assert await answer.json() == {"ready": code == 200, "source": state, "alarms": alarms}
 
-    visit(body, collect=lambda: {"source": {"state": state}, "alarms": alarms})
+    visit(body, collect=lambda: READY | {"source": {"state": state}, "alarms": alarms})
 
 
 def test_liveness_asks_nobody() -> None:

@@ -3,7 +3,8 @@ import { clockTime, count, duration, NONE, perSecond, rate, short, size } from "
 import { html, setAttribute, setText, svg } from "./elements.js";
 import { word } from "./words.js";
 
-const SPAN = 3600; // seconds shown
+const LONGEST = 3600; // seconds shown
+const SHORTEST = 300; // of a binlogd that runs since less
 const HEIGHT = 132;
 const LEFT = 4;
 const TOP = 16;
@@ -62,7 +63,10 @@ class Plot {
     if (!width || !this.samples) return;
     const { time } = this.samples;
     this.width = width;
-    this.from = (time.at(-1) ?? 0) - SPAN;
+    const newest = time.at(-1) ?? 0;
+    const minutes = Math.min(Math.max(Math.ceil((newest - (time[0] ?? newest)) / 60) * 60, SHORTEST), LONGEST) / 60;
+    this.span = minutes * 60;
+    this.from = newest - this.span;
     const values = this.series.map(([column]) => this.samples[column] ?? []);
     const most = Math.max(0, ...values.flat().filter((value) => value !== null));
     const known = values.some((column) => column.some((value) => value !== null));
@@ -73,7 +77,7 @@ class Plot {
     setAttribute(this.end, "x", width - LEFT);
     setAttribute(this.nothing, "x", width / 2);
     setText(this.top, known ? this.show(this.most) : "");
-    setText(this.start, "−60 min");
+    setText(this.start, `−${minutes}\u202fmin`);
     setText(this.end, word("now"));
     setText(this.nothing, known ? "" : word(time.length ? "nothing in the last hour" : "no samples yet"));
     setText(this.name, word(this.title));
@@ -89,7 +93,7 @@ class Plot {
   }
 
   x(time) {
-    return ((time - this.from) / SPAN) * this.width;
+    return ((time - this.from) / this.span) * this.width;
   }
 
   y(value) {
@@ -124,7 +128,7 @@ class Plot {
   point(event) {
     if (!this.samples?.time.length) return;
     const box = this.picture.getBoundingClientRect();
-    this.read(this.from + ((event.clientX - box.left) / box.width) * SPAN);
+    this.read(this.from + ((event.clientX - box.left) / box.width) * this.span);
   }
 
   key(event) {

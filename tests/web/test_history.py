@@ -1,0 +1,102 @@
+"""The ring of samples: rates from counters, gaps where nothing is known, and no more memory than at first."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from binlogd.web import history
+from binlogd.web.history import COLUMNS, INTERVAL, KEPT, History, sample
+
+
+def status(
+    received: int | None, acks: int = 0, *, p99: float | None = None, lags: tuple[tuple[int, int], ...] = ()
+) -> dict[str, Any]:
+    source: dict[str, Any] = {"state": "stopped"}
+    if received is not None:
+        source = {
+            "state": "streaming",
+            "bytes_received": received,
+            "transactions_received": received // 100,
+            "acks_sent": acks,
+            "ack_seconds": {"p50": p99, "p99": p99, "max": p99},
+        }
+    replicas = [{"lag_bytes": size, "lag_seconds": seconds} for size, seconds in lags]
+    return {"source": source, "server": {"state": "serving", "sent_bytes": 0}, "replicas": replicas}
+
+
+def taken(*statuses: dict[str, Any]) -> dict[str, list[float | None]]:
+    kept = History()
+    for number, one in enumerate(statuses):
+        kept.take(one, 1000.0 + number * INTERVAL, number * INTERVAL)
+    columns: dict[str, list[float | None]] = kept.since(0)["columns"]
+    assert set(columns) == set(COLUMNS)
+    return columns
+
+
+def test_counters_become_rates() -> None:
+    assert taken(status(1000), status(6000), status(6000))["received_bytes"] == [None, 1000, 0]
+    assert taken(status(1000), status(6000))["transactions"] == [None, 10]
+
+
+def test_a_counter_that_went_back_is_no_rate() -> None:
+    assert taken(status(6000), status(10), status(510))["received_bytes"] == [None, None, 100]
+
+
+def test_without_a_receiver_there_are_gaps() -> None:
+    columns = taken(status(1000), status(None), status(2000), status(2500))
+    assert columns["received_bytes"] == [None, None, None, 100]
+    assert columns["streaming"] == [1, 0, 1, 1]
+
+
+def test_an_ack_latency_counts_only_when_something_was_acknowledged() -> None:
+    columns = taken(status(0, 5, p99=0.002), status(0, 9, p99=0.003), status(0, 9, p99=0.003), status(0, 10, p99=0.004))
+    assert columns["ack_p99"] == [None, 0.003, None, 0.004]
+
+
+def test_the_lag_is_that_of_the_replica_furthest_behind() -> None:
+    columns = taken(status(0), status(0, lags=((10, 3), (500, 0))))
+    assert columns["lag_bytes"] == [None, 500]
+    assert columns["lag_seconds"] == [None, 3]
+    assert columns["replicas"] == [0, 2]
+
+
+def test_an_hour_is_kept_in_fixed_memory() -> None:
+    kept = History()
+    rings = [column.buffer_info() for column in kept._ring.values()]
+    for number in range(KEPT + 10):
+        kept.take(status(number * 500), float(number), number * INTERVAL)
+    assert [column.buffer_info() for column in kept._ring.values()] == rings
+    columns = kept.since(-1)["columns"]
+    assert columns["time"] == list(range(10, KEPT + 10))
+    assert set(columns["received_bytes"]) == {100}
+    assert kept.since(KEPT + 7.0)["columns"]["time"] == [KEPT + 8.0, KEPT + 9.0]
+    assert KEPT * INTERVAL == 3600
+
+
+def test_a_slow_status_is_not_made_up_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Samples stay on their beat, however long one took."""
+    monkeypatch.setattr(history, "INTERVAL", 0.05)
+    starts: list[float] = []
+
+    async def body() -> None:
+        loop = asyncio.get_running_loop()
+        done = asyncio.Event()
+
+        async def ask() -> dict[str, Any]:
+            starts.append(loop.time())
+            if len(starts) == 2:
+                await asyncio.sleep(0.12)
+            if len(starts) == 4:
+                done.set()
+            return status(0)
+
+        task = asyncio.create_task(sample(History(), ask))
+        await asyncio.wait_for(done.wait(), 20)
+        task.cancel()
+
+    asyncio.run(body())
+    assert starts[2] - starts[1] > 0.14  # two beats were left out
+    assert starts[3] - starts[2] > 0.02  # and not run after
