@@ -9,7 +9,7 @@ BIN     := $(VENV)/bin
 HOT     := walk framing
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint prepare bench bench-quick soak fuzz wheel
+.PHONY: help setup demo test test-all lint prepare bench bench-quick soak fuzz screenshots wheel
 
 help:
 	@echo "make demo      the failover story with real MySQL servers, less than a minute after the first download"
@@ -23,6 +23,7 @@ help:
 	@echo "               SOAK='--rounds 20 --seed 7' is passed on"
 	@echo "make fuzz      what strangers can send, by coverage-guided fuzzing: a table, and 1 when something is found;"
 	@echo "               7 minutes, or FUZZ='--minutes 60 --jobs 2'"
+	@echo "make screenshots   the pictures of the status page into docs/images, 5 minutes"
 	@echo "make wheel     a wheel for this machine's Python and a source distribution, in dist/"
 	@echo "make setup     only the virtual environment .venv"
 
@@ -98,6 +99,9 @@ $(VENV)/.fuzz: $(VENV)/.ready
 
 fuzz: setup $(VENV)/.compiled $(VENV)/.fuzz
 	@$(BIN)/python -m tests.fuzz $(FUZZ)
+
+screenshots: setup $(VENV)/.compiled
+	@$(BIN)/python -m testbed.screenshots $(SCREENSHOTS)
 
 # Compiled where there is a compiler; BINLOGD_PURE=1 makes a wheel for every machine, in plain Python.
 wheel: setup

@@ -72,7 +72,7 @@ STRACE = Bundle("strace", "", ("strace",))
 CHROMIUM = Bundle(
     "chromium",
     "",
-    ("chromium-headless-shell", "fonts-dejavu-core"),
+    ("chromium-headless-shell", "fonts-dejavu-core", "fonts-droid-fallback"),
     # The C library is the machine's own (chromium.py); nothing is drawn by a graphics card, whose drivers are 200 MB.
     ("libc6", "libgl1-mesa-dri", "libpam0g", "libpam-modules", "libpam-runtime", "passwd", "adduser"),
 )

@@ -25,6 +25,7 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent
 SOURCES = ("src", "setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE")
 HOT = {"binlogd/binlog/framing", "binlogd/binlog/walk"}
+PAGE = {str(path.relative_to(ROOT / "src")) for path in (ROOT / "src/binlogd/web/page").iterdir()}
 TIMEOUT = 600  # seconds for a build on a busy machine; 30 on an idle one
 
 needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
@@ -101,6 +102,7 @@ def compiled_in(names: list[str]) -> set[str]:
 def test_the_wheel_is_compiled(built: tuple[Path, Path], folder: Path) -> None:
     names = zipfile.ZipFile(built[1]).namelist()
     assert compiled_in(names) == HOT
+    assert PAGE and set(names) >= PAGE
     installed = Installed(folder, built[1])
     assert installed.build_line() == "ok: compiled — "
     plain = installed.build_line(BINLOGD_PURE="1")
@@ -114,6 +116,7 @@ def test_the_source_distribution_holds_what_is_needed_and_nothing_built(built: t
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "src/binlogd").rglob("*.[phy]*[ydh]") if path.is_file()}
     assert modules and modules <= names
     assert {"setup.py", "pyproject.toml", "README.md", "LICENSE"} <= names
+    assert PAGE <= {name.removeprefix("src/") for name in names}
     assert not [name for name in names if name.endswith((".so", ".c", ".pyc")) or name.startswith("tests")]
 
 

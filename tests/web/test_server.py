@@ -133,3 +133,50 @@ def test_many_askers_cost_one_look(monkeypatch: pytest.MonkeyPatch) -> None:
         assert len(looks) == 2
 
     visit(body, collect=collect)
+
+
+class SomeFiles(NoFiles):
+    """One that tells how it was asked."""
+
+    asked = 0
+
+    def condensed(self, _: dict[str, Any]) -> dict[str, Any]:
+        self.asked += 1
+        return {"asked": self.asked}
+
+    def listed(self, _: dict[str, Any], number: int, offset: int, limit: int) -> dict[str, Any]:
+        return {"of": [number, offset, limit]}
+
+
+def test_files_are_looked_at_once_for_many_and_listed_on_demand() -> None:
+    async def visiting() -> None:
+        site = StatusSite(lambda: READY, lambda: ALIVE, SomeFiles())
+        async with TestClient(TestServer(site.application())) as client:
+            answers = await asyncio.gather(*(client.get("/api/files") for _ in range(5)))
+            assert [await answer.json() for answer in answers] == [{"asked": 1}] * 5
+            for query, expected in (
+                ("timeline=2", [2, 0, server.LISTED]),
+                ("timeline=2&offset=7&limit=9", [2, 7, 9]),
+                ("timeline=-1&offset=-5&limit=inf", [0, 0, server.MOST]),
+            ):
+                assert await (await client.get(f"/api/files?{query}")).json() == {"of": expected}
+            for query in ("timeline=x", "timeline=1&offset=nan", "timeline="):
+                assert (await client.get(f"/api/files?{query}")).status == 400
+
+    asyncio.run(visiting())
+
+
+def test_history_begins_when_the_site_does() -> None:
+    async def body(client: Client) -> None:
+        history = await (await client.get("/api/history")).json()
+        assert len(history["columns"]["time"]) == 1
+        newest = history["columns"]["time"][0]
+        later = await (await client.get(f"/api/history?after={newest}")).json()
+        assert later["columns"]["time"] == []
+        assert (await client.get("/api/history?after=soon")).status == 400
+
+    async def sampled(client: Client) -> None:
+        await client.get("/api/status")  # shares the look with the first sample
+        await body(client)
+
+    visit(sampled)
