@@ -199,7 +199,9 @@ def fetch(bundle: Bundle) -> Tree:
     final = cache_dir() / "packages" / bundle.name
     with built_once(final) as scratch:
         if scratch is not None:
-            _Apt(scratch / "apt", bundle.suite, bundle.left_out).unpack(bundle.packages, scratch / "root", label=bundle.name)
+            _Apt(scratch / "apt", bundle.suite, bundle.left_out).unpack(
+                bundle.packages, scratch / "root", label=bundle.name
+            )
     return Tree(final)
 
 
@@ -285,7 +287,8 @@ class _Apt:
         )
         # perl is asked for as perl:any as well, which only an "allowed" package answers.
         status = "".join(
-            stub.format(name, arch).replace("foreign", "allowed" if name == "perl" else "foreign") for name in self.left_out
+            stub.format(name, arch).replace("foreign", "allowed" if name == "perl" else "foreign")
+            for name in self.left_out
         )
         (self.folder / "status").write_text(status)
         lines = [

@@ -19,7 +19,7 @@ from playwright.sync_api import Browser
 from testbed import chromium
 from testbed.binlogd import Binlogd
 from testbed.cluster import Cluster, Load
-from testbed.mysqld import Server
+from testbed.mysqld import Option, Server
 from testbed.proxy import Proxy
 
 ColorScheme = Literal["light", "dark"]
@@ -37,7 +37,11 @@ BEHIND = 2 * 1024 * 1024  # bytes that the slow replica must be behind
 
 
 def _source(cluster: Cluster, name: str, *, waits: bool) -> Server:
-    options = {"max_binlog_size": FILE_SIZE, "report_host": name, "rpl_semi_sync_source_enabled": waits}
+    options: dict[str, Option] = {
+        "max_binlog_size": FILE_SIZE,
+        "report_host": name,
+        "rpl_semi_sync_source_enabled": waits,
+    }
     return cluster.server(name, semi_sync="source", options=options)
 
 
@@ -48,7 +52,9 @@ def _succession(cluster: Cluster, binlogd: Binlogd, first: Server, second: Serve
     binlogd.wait_for(first)
     second.wait_for_gtid(first.gtid_executed)
     first.kill()
-    second.execute("STOP REPLICA", "RESET REPLICA ALL", "SET GLOBAL super_read_only = OFF", "SET GLOBAL read_only = OFF")
+    second.execute(
+        "STOP REPLICA", "RESET REPLICA ALL", "SET GLOBAL super_read_only = OFF", "SET GLOBAL read_only = OFF"
+    )
     second.execute("SET GLOBAL rpl_semi_sync_source_enabled = ON")
     binlogd.wait_streaming()
 

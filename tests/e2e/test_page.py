@@ -148,7 +148,7 @@ def test_by_keyboard_alone(chain: Chain, visit: Visit) -> None:
         page.keyboard.press("Tab")
         focus = page.evaluate(
             """() => { const e = document.activeElement, s = getComputedStyle(e), box = e.querySelector(".box");
-                return [e.className.baseVal ?? (e.id || e.className || e.localName),
+                return [e.id || (e.className.baseVal ?? e.className.split(" ")[0]) || e.localName,
                         s.outlineStyle !== "none" || (box && getComputedStyle(box).strokeWidth === "3px")]; }"""
         )
         assert focus[1], f"the focus on {focus[0]} is not seen"
