@@ -32,8 +32,8 @@ PICTURES: tuple[tuple[str, ColorScheme, int, int], ...] = (
 )
 FILE_SIZE = "256K"  # max_binlog_size: some tens of files
 ROW = 200  # bytes
-SLOW_PIECE, SLOW_PAUSE = 4096, 0.4  # 10 kB/s
-BEHIND = 2 * 1024 * 1024  # bytes that the slow replica must be behind
+SLOW_PIECE, SLOW_PAUSE = 16384, 0.1  # 160 kB/s; much less, and it is dropped as one that takes nothing
+BEHIND = 1 * 1024 * 1024  # bytes that the slow replica must be behind
 
 
 def _source(cluster: Cluster, name: str, *, waits: bool) -> Server:
@@ -70,7 +70,7 @@ def _picture(browser: Browser, binlogd: Binlogd, name: str, scheme: ColorScheme,
 
 
 @click.command()
-@click.option("--minutes", default=4.0, show_default=True, help="How long the load runs before the pictures.")
+@click.option("--minutes", default=3.0, show_default=True, help="How long the load runs before the pictures.")
 def main(minutes: float) -> None:
     """Make the pictures anew, from a run of some minutes."""
     IMAGES.mkdir(parents=True, exist_ok=True)

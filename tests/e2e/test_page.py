@@ -233,6 +233,7 @@ def test_a_lost_source_and_a_lost_binlogd_are_told_and_over_when_they_are(chain:
     site.source.kill()
     alarm = page.locator("#alarms li")
     expect(alarm).to_contain_text("source_lost", timeout=PATIENCE)
+    expect(alarm).to_be_visible()
     assert page.locator("#alarms").get_attribute("aria-live") == "polite"
     expect(alarm.locator(".severity")).to_have_text("critical")
     expect(alarm.locator(".message")).to_contain_text("cannot connect to the source")
@@ -245,7 +246,8 @@ def test_a_lost_source_and_a_lost_binlogd_are_told_and_over_when_they_are(chain:
     notice = page.locator("#connection")
     expect(notice).to_be_hidden()
     site.binlogd.stop()
-    expect(notice).to_contain_text("no connection to binlogd since", timeout=PATIENCE)
+    expect(notice).to_be_visible(timeout=PATIENCE)
+    expect(notice).to_contain_text("no connection to binlogd since")
     expect(page.locator("#chain .node").first).to_be_visible()
     site.binlogd.start()
     expect(notice).to_be_hidden(timeout=PATIENCE)
