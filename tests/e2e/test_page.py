@@ -278,7 +278,7 @@ def serving(tmp_path: Path) -> Iterator[Callable[[DataFolder], int]]:
         started: Future[tuple[int, asyncio.AbstractEventLoop, asyncio.Event]] = Future()
 
         async def body() -> None:
-            runner = web.AppRunner(StatusSite(lambda: collect(folder), lambda: {}, Inventory(folder)).application())
+            runner = web.AppRunner(StatusSite(lambda: collect(folder), dict, Inventory(folder)).application())
             await runner.setup()
             await web.TCPSite(runner, "127.0.0.1", 0).start()
             end = asyncio.Event()
