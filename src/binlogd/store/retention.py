@@ -116,6 +116,7 @@ def decide(
         room += file.size
     places = [file.place for file in files]
     known = set(places)
+    # Who reads a file that is gone already is on the way to the first that is left.
     held = min((places.index(place) if place in known else 0 for place in readers), default=len(files))
     count = min(len(reasons), held, max(len(files) - 1, 0))
     going = tuple(Going(file, reason) for file, reason in zip(files, reasons[:count], strict=False))
