@@ -41,7 +41,6 @@ from binlogd.store.removal import (
 )
 from binlogd.store.removed import First, load, order_of
 from binlogd.store.retention import File, Limits, Verdict, decide
-from binlogd.units import human_size
 
 LOOK = 1.0  # seconds between two looks at free space
 ROUND = 5.0  # seconds between two at ages and sizes while no file is finished
@@ -132,7 +131,10 @@ class Store:
 
 
 class Purging:
-    """``current`` gives the newest publication, and ``amend`` is told what is removed (control/board.py)."""
+    """``current`` gives the newest publication, and ``amend`` is told what is removed (control/board.py).
+
+    ``shows``: a sender takes in what is published; without a receiver it will see when the store is free again.
+    """
 
     def __init__(
         self,
@@ -143,6 +145,7 @@ class Purging:
         readers: AskReaders,
         current: Callable[[], Publication | None],
         amend: Callable[[First, GtidSet], None],
+        shows: bool = True,
     ) -> None:
         self._folder = folder
         self._disk = disk
@@ -150,6 +153,7 @@ class Purging:
         self._readers = readers
         self._current = current
         self._amend = amend
+        self._shows = shows
         self._store = Store(folder)
         self._leaving: dict[tuple[int, str], Leaving] = {}  # what is gone and not unlinked yet
         self._turn = threading.Lock()  # of deciding and removing; an order's thread or ours
@@ -327,7 +331,7 @@ class Purging:
         verdict = self._store.decide(files, limits, readers, self._space()[0])
         dry = request.get("dry_run") is True
         leaving = look_at(self._folder, verdict.going) if dry else self._remove(files, verdict)
-        if not dry and leaving:
+        if not dry and leaving and self._shows:
             self._wait_until_shown()
         blocked = verdict.blocked
         return {
@@ -394,8 +398,3 @@ def blocked_text(blocked: Mapping[str, Any]) -> str:
     if not blocked["readers"]:
         return f"{blocked['file']} stays: it is the newest file"
     return f"{blocked['file']} stays, and what is behind it: {blocked['readers']} attached read it, or are on the way"
-
-
-def table_total(rows: list[dict[str, Any]]) -> str:
-    """How much goes in all."""
-    return f"{len(rows)} files, {human_size(sum(row['size'] for row in rows))}"
