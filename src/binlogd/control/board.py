@@ -58,7 +58,7 @@ class _Follower:
 
 
 class Board:
-    """``put`` belongs to the receiving thread, ``amend`` to any, everything else to the event loop that ``attach`` was called in.
+    """``put`` belongs to the receiving thread, ``amend`` to any, everything else to the event loop of ``attach``.
 
     ``current`` is None while the receiver itself does not know what the store holds; then there is nothing to follow,
     and a follower is told so. It never is None again, and the receiver has written nothing until then.

@@ -345,9 +345,9 @@ def read_previous(path: Path, end: int | None = None) -> GtidSet | None:
 class Holdings:
     """What files amount to, told of one after the other, oldest first; of no file more is kept than that.
 
-    GTIDs that come in by a file's PREVIOUS_GTIDS, by what is kept of the source's gtid_purged (purged.py), or with files
-    that were removed (removed.py), are purged unless a file of any timeline holds them; but PREVIOUS_GTIDS behind a damaged file may be in that one, and
-    count as stored: whoever needs them comes to the damage, and is told of it.
+    GTIDs that come in by a file's PREVIOUS_GTIDS, by what is kept of the source's gtid_purged (purged.py), or with
+    files that were removed (removed.py), are purged unless a file of any timeline holds them; but PREVIOUS_GTIDS behind
+    a damaged file may be in that one, and count as stored: whoever needs them comes to the damage, and is told of it.
     """
 
     def __init__(self) -> None:

@@ -75,7 +75,7 @@ def warnings(answer: Mapping[str, Any] | None) -> list[Diagnostic]:
         text = f"file {blocked['name']} was not purged because it is the active log file."
         return [Diagnostic("Warning", WARN_IS_ACTIVE, text)]
     text = (
-        f"file {blocked['name']} was not purged because it was being read by {blocked['readers']} thread(s), purged only"
-        f" {len(answer['removed'])} out of {blocked['wanted']} files."
+        f"file {blocked['name']} was not purged because it was being read by {blocked['readers']} thread(s), purged"
+        f" only {len(answer['removed'])} out of {blocked['wanted']} files."
     )
     return [Diagnostic("Warning", WARN_IN_USE, text)]
