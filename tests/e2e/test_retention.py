@@ -111,8 +111,8 @@ def test_purging_as_mysqld_does(cluster: Cluster, binlogd: MakeBinlogd) -> None:
     ours.wait_until(lambda: len(names(ours)) == 1, "them to be gone for clients")
     assert ours.gtid_executed == executed
     assert ours.status()["store"]["retention"]["keep_s"] == 0.001
-    assert ours.log.count("a file is removed") == len(names(source)) - 1
+    removals = [line for line in ours.log.splitlines() if "a file is removed" in line]
+    assert len(removals) == 2 + 5, "those of the first life by PURGE, and of the last by age"
     fill(source, 2)
     enough.wait_for_gtid(source.gtid_executed)
     assert checksum_all(enough) == checksum_all(source)
-    ours.assert_identical_to(source)

@@ -226,7 +226,7 @@ def test_a_full_disk_has_room_for_the_note(tmp_path: Path) -> None:
 # --- power ---
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(6))
 def test_whatever_a_power_loss_leaves_of_it(tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """At every step images are taken; each is recovered to what was before or what comes after, and, once somebody was
     told that files are gone, to nothing else; and is recovered so again."""
