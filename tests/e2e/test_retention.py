@@ -105,7 +105,8 @@ def test_purging_as_mysqld_does(cluster: Cluster, binlogd: MakeBinlogd) -> None:
 
     # All but the newest: it is the active file, and the attached replica is at it.
     ours.stop()
-    ours.start(**{"store.keep": "1ms"})
+    ours.settings["store.keep"] = "1ms"
+    ours.start()
     ours.wait_streaming()
     ours.wait_until(lambda: len(ours.stored()) == 1, "the files to be gone")
     ours.wait_until(lambda: len(names(ours)) == 1, "them to be gone for clients")

@@ -12,7 +12,8 @@ from binlogd.binlog.gtid import GtidSet
 from binlogd.errors import StoreDamaged, StoreUnreadable
 from binlogd.store import removal
 from binlogd.store.disk import Disk
-from binlogd.store.layout import DataFolder
+from binlogd.store.index import write_file_list
+from binlogd.store.layout import DataFolder, Timeline
 from binlogd.store.publication import Publication
 from binlogd.store.purged import save as save_purged
 from binlogd.store.reader import publication_of, read_store
@@ -40,7 +41,7 @@ def count(limits: Limits, *, readers: tuple[First, ...] = (), free: int = 0) -> 
     assert all(each.reason for each in verdict.going)
     if verdict.blocked is not None:
         assert verdict.blocked.file == STORE[len(verdict.going)]
-    return len(verdict.going), verdict.blocked and verdict.blocked.readers
+    return len(verdict.going), None if verdict.blocked is None else verdict.blocked.readers
 
 
 def test_what_goes() -> None:
@@ -183,9 +184,9 @@ def test_a_file_that_appears_while_the_list_is_written_is_in_it(
     recovered(folder)
     (timeline,) = folder.timelines()
     listed = timeline.path / "mysql-bin.index"
-    real = removal.write_file_list
+    real = write_file_list
 
-    def write(disk: Disk, timeline: removal.Timeline, names: list[str]) -> None:
+    def write(disk: Disk, timeline: Timeline, names: list[str]) -> None:
         monkeypatch.setattr(removal, "write_file_list", real)
         with listed.open("a") as old:
             (timeline.path / NAMES[3]).write_bytes(late)
