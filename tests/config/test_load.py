@@ -334,8 +334,6 @@ def test_what_must_be_there_for_each_purpose(write: Write) -> None:
 
 # A configuration in which only this option asks for what the version cannot do.
 UNAVAILABLE = {
-    "store.keep": {"BINLOGD_STORE__KEEP": "7d"},
-    "store.max_size": {"BINLOGD_STORE__MAX_SIZE": "5GiB"},
     "archive.url": {"BINLOGD_ARCHIVE__URL": "s3://bucket/prefix"},
 }
 

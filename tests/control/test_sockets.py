@@ -573,7 +573,7 @@ def test_an_order_and_its_answer(tmp_path: Path) -> None:
         path = tmp_path / "receiver.sock"
         taken: list[Any] = []
 
-        def take(order: Any) -> dict[str, Any]:
+        async def take(order: Any) -> dict[str, Any]:
             taken.append(order)
             return {"notes": [[1, "主库"]]}
 

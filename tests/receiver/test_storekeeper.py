@@ -377,7 +377,7 @@ def test_a_full_disk_is_used_again_when_there_is_more_than_was_given_up(tmp_path
     scene, tail, _ = failed_at(tmp_path)
     disk = Small()
     scene.keeper._disk = scene.watch._disk = disk
-    scene.watch._min_free = min_free
+    scene.watch.min_free = min_free
     path = tail.remains[0]
     given_up = 300 * MiB
     os.truncate(path, path.stat().st_size + given_up)

@@ -306,7 +306,7 @@ def test_reading_on_in_a_file_whose_head_was_damaged(tmp_path: Path) -> None:
         folder = make_store(tmp_path, {FIRST: log.data[: log.ends[0]]})
         catalog = Catalog(folder)
         catalog.read()
-        logs, publication = list(catalog.logs), catalog.publication
+        logs, publication = catalog.logs.copy(), catalog.publication
         for place in (1, 8):  # the magic, and the type of FORMAT_DESCRIPTION
             (newest(folder).path / FIRST).write_bytes(broken(bytes(log.data), place) + bytes(place))
             with pytest.raises(StoreDamaged, match=FIRST):
@@ -352,7 +352,7 @@ def test_what_was_read_beside_a_receiver_is_not_shown(
         folder = make_store(tmp_path, files)
         catalog = Catalog(folder)
         catalog.read()
-        shown, known = catalog.publication, list(catalog.logs)
+        shown, known = catalog.publication, catalog.logs.copy()
         path = newest(folder).path / grows
         path.write_bytes(logs[grows].data)
         came: list[StoreLock] = []

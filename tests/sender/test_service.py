@@ -24,6 +24,7 @@ class Sending:
     def __init__(self, lag: int = 0) -> None:
         self.sent_bytes = 1000
         self.place = (NEWEST, 700)
+        self.reading = (1, NEWEST)
         self.last_event_time = 99
         self._lag = lag
 
@@ -214,6 +215,8 @@ def test_a_snapshot(service: Service) -> None:
     (replica,) = snapshot.pop("replicas")
     published = snapshot.pop("published")
     assert snapshot.pop("damaged") == []
+    assert snapshot.pop("oldest") == service.catalog.oldest
+    assert snapshot.pop("reading") == [(1, NEWEST)]
     assert snapshot == {"connections": 2, "connections_accepted": 2, "logins_refused": 2, "sent_bytes": 1000}
     assert published["file"] == NEWEST
     assert replica == {

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import os
 import platform
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from binlogd.cli.processes import answer_hangups, hold_hangups, prepare_process
 from binlogd.cli.reload import Reloading
 from binlogd.config import Address, Compression, Divergence, Durability, Settings
 from binlogd.control.board import Board
-from binlogd.control.sockets import RECEIVER, SENDER, ControlThread, ask_status
+from binlogd.control.sockets import RECEIVER, SENDER, ControlThread, ask_status, is_listened_on
 from binlogd.errors import StoreError, StoreUnreadable
 from binlogd.logs import get_logger
 from binlogd.receiver.link import Wake
 from binlogd.receiver.office import Office
 from binlogd.receiver.orders import Follow, Orders
 from binlogd.receiver.progress import Progress
+from binlogd.receiver.purging import NO_READERS, Purging, Readers, said_by
 from binlogd.receiver.receiver import Receiver
 from binlogd.receiver.session import Secret, SourceOptions, Tls
 from binlogd.receiver.storekeeper import STARTING
@@ -31,11 +34,12 @@ from binlogd.store.lock import StoreLock
 from binlogd.store.publication import NOTHING
 from binlogd.store.reader import DAMAGED_HINT, StoredFile
 from binlogd.store.recovery import Recovered, recover, still_damaged
+from binlogd.store.retention import Limits
 from binlogd.store.watch import Watch
 from binlogd.wire.compression import Algorithm
 
 SUPERVISED_REFUSAL_PAUSE = 60.0  # seconds before a source that refused us is asked again, while replicas are served
-FIXED = ("data_dir", "server_id", "server_uuid", "store")
+FIXED = ("data_dir", "server_id", "server_uuid", "store.durability")
 REPLICAS_TIMEOUT = 1.0  # seconds that a sender may take to say who is attached, while another source waits for us
 PROGRESS_EVERY = 2.0  # seconds between lines about work that takes long
 
@@ -119,6 +123,14 @@ def run_receiver(load: Callable[[], Settings], *, supervised: bool = False) -> N
             wake=wake,
         )
         desk = office.desk
+        purging = Purging(
+            folder=folder,
+            disk=disk,
+            limits=limits(settings),
+            readers=partial(ask_readers, folder, supervised=supervised),
+            current=lambda: board.current,
+            amend=board.amend,
+        )
         reloading = Reloading(settings, load, FIXED)
 
         def snapshot() -> dict[str, Any]:
@@ -129,6 +141,7 @@ def run_receiver(load: Callable[[], Settings], *, supervised: bool = False) -> N
                 "source": progress.snapshot() | {"semi_sync_wanted": desk.newest.sources[0].semi_sync},
                 "orders": office.snapshot(),
                 "publication": board.current.encode() if board.current else None,
+                "retention": purging.snapshot(),
                 "damaged": [file.alarm() for file in still_damaged(damaged)],
             }
 
@@ -137,13 +150,21 @@ def run_receiver(load: Callable[[], Settings], *, supervised: bool = False) -> N
             if again is not None:
                 # The port that we report is the one that we listen on, which is another's to change.
                 kept = again.model_copy(update={"server": settings.server})
+                watch.min_free = again.store.min_free or 0
+                purging.reload(limits(again))
                 try:
                     office.reload(configured_orders(kept), fingerprint(kept))
                 except StoreError as bad:
                     log.error("the configuration cannot be reloaded; send SIGHUP again", error=str(bad))
 
-        control = ControlThread(folder.path / RECEIVER, snapshot, board, office.answer)
+        async def take_order(request: Mapping[str, Any]) -> dict[str, Any]:
+            if request.get("order") == "purge":  # it reads files: others are answered meanwhile
+                return await asyncio.to_thread(purging.order, request)
+            return office.answer(request)
+
+        control = ControlThread(folder.path / RECEIVER, snapshot, board, take_order)
         control.start()
+        purging.start()
         answer_hangups(lambda: control.call(reload))
 
         try:
@@ -164,9 +185,22 @@ def run_receiver(load: Callable[[], Settings], *, supervised: bool = False) -> N
             ).run()
         finally:
             hold_hangups()
+            purging.stop()
             control.stop()
     end = board.current or NOTHING
     log.info("receiver stopped", file=end.file, position=end.position)
+
+
+def limits(settings: Settings) -> Limits:
+    """What the configuration says of retention."""
+    return Limits(settings.store.keep, settings.store.max_size, settings.store.min_free)
+
+
+def ask_readers(folder: DataFolder, *, supervised: bool = False) -> Readers | None:
+    """Who reads what; None when nobody knows. One that is ``supervised`` has a sender beside it, which comes back."""
+    path = folder.path / SENDER
+    said = said_by(ask_status(path, timeout=REPLICAS_TIMEOUT))
+    return NO_READERS if said is None and not supervised and not is_listened_on(path) else said
 
 
 def _replicas(folder: DataFolder) -> frozenset[str]:

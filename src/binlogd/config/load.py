@@ -48,16 +48,6 @@ class NotYet:
 
 
 NOT_YET: dict[str, NotYet] = {
-    "store.keep": NotYet(
-        lambda settings: settings.store.keep is not None,
-        "removing files by age",
-        "remove the key; every file is kept",
-    ),
-    "store.max_size": NotYet(
-        lambda settings: settings.store.max_size is not None,
-        "removing files by size",
-        "remove the key; every file is kept",
-    ),
     "archive.url": NotYet(
         lambda settings: settings.archive.url is not None,
         "archiving to object storage",

@@ -206,7 +206,9 @@ class Store(Section):
         "the operating system has it, which a power cut can undo.",
     )
     keep: PositiveDuration | None = Field(
-        default=None, description="How long files are kept; absent: for ever.", examples=["7d"]
+        default=None,
+        description="How long files are kept after their last event; absent: for ever.",
+        examples=["7d"],
     )
     max_size: Size | None = Field(
         default=None,
@@ -215,8 +217,8 @@ class Store(Section):
     )
     min_free: Size | None = Field(
         default=None,
-        description="Free space to leave on the disk: below it receiving stops, with an alarm, until there is "
-        "room again; absent: receiving goes on until the disk is full.",
+        description="Free space to leave on the disk: the oldest files go in time, and when there are none that may, "
+        "receiving stops, with an alarm, until there is room again; absent: receiving goes on until the disk is full.",
         examples=["5GiB"],
     )
 

@@ -22,9 +22,12 @@ import socket
 import threading
 from collections import deque
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
+from binlogd.binlog.gtid import GtidSet
 from binlogd.store.publication import Publication
+from binlogd.store.removed import First, order_of
 
 RECENT = 64  # lines kept: what is published while a large first line is made
 SHORT = 4096  # bytes of a line that is kept at most; the others are rare
@@ -55,7 +58,7 @@ class _Follower:
 
 
 class Board:
-    """``put`` belongs to the receiving thread, everything else to the event loop that ``attach`` was called in.
+    """``put`` belongs to the receiving thread, ``amend`` to any, everything else to the event loop of ``attach``.
 
     ``current`` is None while the receiver itself does not know what the store holds; then there is nothing to follow,
     and a follower is told so. It never is None again, and the receiver has written nothing until then.
@@ -63,6 +66,8 @@ class Board:
 
     def __init__(self, current: Publication | None) -> None:
         self.current = current
+        self._removed: tuple[First, GtidSet] | None = None  # since the receiving thread was told what there is
+        self._purged: tuple[GtidSet, GtidSet] | None = None  # a publication's, and the same with what was removed
         self._lock = threading.Lock()  # held for a few sends that do not wait, never across a wait
         self._followers: list[_Follower] = []
         self._recent: deque[tuple[Publication, bytes]] = deque(maxlen=RECENT)  # what was known before, and the line
@@ -71,9 +76,52 @@ class Board:
 
     def put(self, publication: Publication) -> None:
         """A newer publication. Never waits."""
+        while not self._put(self._with_removed(publication)):
+            pass
+
+    def amend(self, first: First, gone: GtidSet) -> None:
+        """Files were removed: ``first`` is left, and no file has ``gone`` any more. From any thread.
+
+        The receiving thread goes on to publish what it knows; here what was removed is put to it. None is published
+        before the first publication is: what there is then counts it in already.
+        """
+        while (current := self.current) is not None:
+            with self._lock:
+                before = self._removed[1] if self._removed is not None else GtidSet()
+                self._removed, self._purged = (first, before | gone), None
+            if self._put(self._with_removed(current), instead_of=current):
+                return
+
+    def _with_removed(self, publication: Publication) -> Publication:
+        """What the receiving thread publishes, less what was removed since it began."""
+        with self._lock:
+            removed, cached = self._removed, self._purged
+        if removed is None:
+            return publication
+        first, gone = removed
+        step = publication.step
+        if step is not None and step.added and not gone.isdisjoint(step.added):
+            gone -= step.added  # another source sends it again
+            with self._lock:
+                if self._removed is removed:
+                    self._removed = first, gone
+            cached = None
+        if cached is None or cached[0] is not publication.purged:
+            cached = publication.purged, publication.purged | gone
+            with self._lock:
+                if self._removed is not None and self._removed[1] is gone:
+                    self._purged = cached
+        return replace(publication, purged=cached[1], first=max(publication.first, first, key=order_of))
+
+    def _put(self, publication: Publication, instead_of: Publication | None = None) -> bool:
+        """Tell all; False when there is another one meanwhile, or none ``instead_of`` which it may come."""
         known = self.current
+        if instead_of is not None and known is not instead_of:
+            return False
         line = _line(publication.encode() if known is None else publication.encode_since(known))
         with self._lock:
+            if self.current is not known:
+                return False
             if known is None or len(line) > SHORT:
                 self._recent.clear()
             else:
@@ -83,6 +131,7 @@ class Board:
                 if not follower.behind and not follower.tell(line, publication):
                     with suppress(BlockingIOError):  # the counter is full: a wake-up is due anyway
                         os.eventfd_write(self._signal, 1)
+        return True
 
     def attach(self) -> None:
         """Look after those who are behind in this event loop."""

@@ -20,7 +20,7 @@ import os
 import socket
 import sys
 import threading
-from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,7 +47,7 @@ ORDER_TIMEOUT = 30.0  # seconds for an order, which is written to the disk befor
 UNANSWERED = {"unanswered": True}
 
 Snapshot = Callable[[], dict[str, Any]]
-TakeOrder = Callable[[Mapping[str, Any]], dict[str, Any]]
+TakeOrder = Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]
 
 log = get_logger(__name__)
 
@@ -185,7 +185,7 @@ class ControlServer:
             if asked == "status":
                 await _say(writer, self._snapshot())
             elif asked == "order" and self._take_order is not None:
-                await _say(writer, self._take_order(question))
+                await _say(writer, await self._take_order(question))
             elif asked == "publications" and self._board is not None:
                 with writer.get_extra_info("socket").dup() as connection:  # asyncio's own lets nobody else send
                     connection.setblocking(False)
@@ -264,6 +264,15 @@ class ControlThread:
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         self._loop.run_forever()
+
+
+def is_listened_on(path: Path) -> bool:
+    """Whether a process listens on the socket there."""
+    try:
+        with reachable(path) as name:
+            return _listened_on(name)
+    except OSError:
+        return False
 
 
 def ask_status(path: Path, *, timeout: float = ASK_TIMEOUT) -> dict[str, Any] | None:

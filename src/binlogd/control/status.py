@@ -88,6 +88,7 @@ def store_status(folder: DataFolder, receiver: dict[str, Any] | None) -> dict[st
         "bytes": size,
         "free_bytes": space.f_bavail * space.f_frsize if space else None,
         "oldest_time": oldest_time,
+        "retention": receiver.get("retention") if receiver is not None else None,
         "error": error,
         "damaged": damaged,
     }
@@ -124,11 +125,24 @@ def alarms(
     else:
         stopped = not receiver.get("orders", {"running": True})["running"]
         found += [_stopped(receiver["source"])] if stopped else _source_alarms(receiver["source"])
+        blocked = (receiver.get("retention") or {}).get("blocked_by")
+        found += [_blocked(blocked)] if blocked else []
     if sender is None:
         found.append(
             Alarm("critical", "sender_down", None, "nothing serves this store to replicas", "start binlogd run")
         )
     return found
+
+
+def _blocked(blocked: dict[str, Any]) -> Alarm:
+    return Alarm(
+        "warning",
+        "retention_blocked",
+        None,
+        f"{blocked['files']} files should be removed ({blocked['reason']}) and stay, from {blocked['file']} on: an"
+        " attached replica has not read them yet",
+        "see which replica lags in `binlogd status`; detach it when it is given up, or raise store.keep and max_size",
+    )
 
 
 def _source_alarms(source: dict[str, Any]) -> list[Alarm]:

@@ -25,7 +25,7 @@ from binlogd.binlog.header import ChecksumAlgorithm
 from binlogd.binlog.walk import Mark
 from binlogd.errors import EventError, StoreDamaged
 from binlogd.sender.damage import Damage
-from binlogd.sender.plan import StoredLog, spans
+from binlogd.sender.plan import Logs, StoredLog, spans
 from binlogd.store.disk import Disk, explained
 from binlogd.store.index import fingerprint, read_marks, read_recorded
 from binlogd.store.layout import DataFolder, Timeline, binlog_base, binlog_number
@@ -43,6 +43,8 @@ from binlogd.store.reader import (
     read_previous,
     read_store,
 )
+from binlogd.store.removed import First, order_of
+from binlogd.store.removed import load as load_removed
 from binlogd.store.seek import ends_with_rotate
 from binlogd.store.settled import settle
 from binlogd.store.source_facts import SourceSettings, load
@@ -89,7 +91,7 @@ class Catalog:
         self._read_claim = lru_cache(CLAIMS)(_read_claim)
         self._held: dict[Path, GtidSet] = {}  # by each timeline that has ended, by its last file
         self.damage = Damage()
-        self.logs: list[StoredLog] = []
+        self.logs = Logs()
         self.publication = NOTHING
         self.source: SourceSettings | None = None  # of the newest timeline
         self.checksum = "CRC32"  # the newest file's algorithm, as @@binlog_checksum says it
@@ -125,7 +127,7 @@ class Catalog:
     def _sum_up(self, index: int) -> GtidSet:
         """A file's PREVIOUS_GTIDS and what it added; of one without, what those before it hold, too."""
         timeline, held = self.logs[index].timeline, GtidSet()
-        while index >= 0 and self.logs[index].timeline == timeline:
+        while index >= self.logs.first and self.logs[index].timeline == timeline:
             held |= self.added(index)
             claim = self.claims(index)
             if claim is not None:
@@ -198,8 +200,26 @@ class Catalog:
                 self._list_up_to(publication)
             self._look_at_newest()
         else:
-            self.logs[-1] = StoredLog(newest.timeline, newest.name, publication.position)
+            self.logs.replace_newest([StoredLog(newest.timeline, newest.name, publication.position)])
+        self._forget_before(publication.first)
         self._announce(publication)
+
+    def _forget_before(self, first: First) -> None:
+        """What stands before that file was removed, as a publication says. Who is at it goes on reading it."""
+        logs, wanted = self.logs, order_of(first)
+        while logs.first < len(logs) - 1 and _order(logs[logs.first]) < wanted:
+            logs.first += 1
+
+    @property
+    def oldest(self) -> First | None:
+        """The oldest file that a dump may begin with."""
+        logs = self.logs
+        return (logs[logs.first].timeline, logs[logs.first].name) if logs else None
+
+    def removed(self, index: int) -> bool:
+        """Whether the file with that index was removed, by retention or PURGE. From any thread."""
+        log = self.logs[index]
+        return _order(log) < order_of(load_removed(self._folder.binlogs).first)
 
     def _go_on_to(self, publication: Publication) -> bool:
         """Add the files that follow the newest by number, up to the published one; False when they are not there."""
@@ -219,12 +239,14 @@ class Catalog:
         for size in sizes[:-1]:
             self._before.append(self._before[-1] + size)
         # In one step, for other threads look here; and the newest they know stays where it is.
-        self.logs[-1:] = [StoredLog(newest.timeline, name, size) for name, size in zip(names, sizes, strict=True)]
+        self.logs.replace_newest(
+            StoredLog(newest.timeline, name, size) for name, size in zip(names, sizes, strict=True)
+        )
         return True
 
     def _list_up_to(self, publication: Publication) -> None:
         """Add what the folders have, from the newest file that is known to the published one."""
-        timelines, logs = dict(self._timelines), list(self.logs)
+        timelines, logs = dict(self._timelines), self.logs.everything()
         newest = logs.pop() if logs else None
         for timeline in self._folder.timelines():
             if newest is not None and timeline.number < newest.timeline:
@@ -262,7 +284,7 @@ class Catalog:
         before = await alone()
         if before is None:
             return False
-        if self._has_more_files():
+        if self._has_more_files() or self._lost_the_first():
             found = await asyncio.to_thread(_read, self._folder)
             if await alone() != before:
                 return False
@@ -283,11 +305,15 @@ class Catalog:
         if read_previous(path, newest.size) is None:
             missing = (read_previous(path, more.position) or GtidSet()) - executed
             executed, purged = executed | missing, purged | missing
-        self.logs[-1] = StoredLog(newest.timeline, newest.name, more.position)
+        self.logs.replace_newest([StoredLog(newest.timeline, newest.name, more.position)])
         executed |= more.gtids
         purged = without(purged, more.gtids.runs())
         self._announce(replace(old, position=more.position, executed=executed, purged=purged))
         return True
+
+    def _lost_the_first(self) -> bool:
+        """Whether the oldest file is not there any more: `binlogd purge` removes without a receiver, too."""
+        return bool(self.logs) and not self.path(self.logs.first).exists()
 
     def _has_more_files(self) -> bool:
         """Whether there is a file behind the newest, or a timeline."""
@@ -302,7 +328,8 @@ class Catalog:
             return following.exists()
 
     def _take(self, found: _Found) -> None:
-        self._replace(found.timelines, found.logs)
+        self._replace(self._timelines | found.timelines, self._behind_removed(found.logs))
+        self._forget_before(found.publication.first)
         if self.logs:
             self._walked = self.path(-1), found.marks
             self._looked_at = 0
@@ -311,8 +338,14 @@ class Catalog:
 
     # --- both ---
 
+    def _behind_removed(self, found: list[StoredLog]) -> list[StoredLog]:
+        """What was read, each file at the index that it has already: behind those that are not there any more."""
+        before = self.logs.everything()
+        gone = next((at for at, log in enumerate(before) if found and _order(log) >= _order(found[0])), len(before))
+        return before[:gone] + found
+
     def _replace(self, timelines: dict[int, Timeline], logs: list[StoredLog]) -> None:
-        self._timelines, self.logs = timelines, logs
+        self._timelines, self.logs = timelines, Logs(logs, self.logs.first)
         self._before = list(accumulate((log.size for log in logs[:-1]), initial=0))
 
     def _announce(self, publication: Publication) -> None:
@@ -336,6 +369,10 @@ class Catalog:
                 raise StoreDamaged(f"{path}: {bad.message}") from bad
             finally:
                 os.close(descriptor)
+
+
+def _order(log: StoredLog) -> tuple[int, int]:
+    return log.timeline, binlog_number(log.name)
 
 
 def _is_before(publication: Publication, newest: StoredLog) -> bool:

@@ -60,6 +60,7 @@ from binlogd.sender.plan import (
 from binlogd.store.disk import STORE_MISSING, explained
 from binlogd.store.index import read_recorded
 from binlogd.store.reader import DAMAGED_HINT, Head, read_head
+from binlogd.store.removed import ALL, First
 from binlogd.store.seek import begins_event, leap, read_gtid
 
 SEND_TIMEOUT = 60.0  # seconds a client may take to take a block, as MySQL's net_write_timeout
@@ -118,6 +119,7 @@ class Dump:
             ChecksumAlgorithm.CRC32 if request.checksum == "CRC32" else ChecksumAlgorithm.OFF
         )  # of the next fake ROTATE
         self._index = 0
+        self._chosen = False
         self._name = ""
         self._descriptor = -1
         self._sent_at = time.monotonic()
@@ -145,6 +147,12 @@ class Dump:
         """The file being sent and the offset up to which it was."""
         return self._name, self._outlet.position
 
+    @property
+    def reading(self) -> First:
+        """The timeline and the file that it is at; no name while it looks for where to begin."""
+        stored = self._catalog.logs[self._index] if self._chosen else None
+        return (stored.timeline, stored.name) if stored is not None else ALL
+
     def lag_bytes(self) -> int:
         """Published bytes not sent yet."""
         return self._catalog.lag_bytes(self._index, self._outlet.position) if self._name else 0
@@ -153,6 +161,7 @@ class Dump:
         """Send; returns at the end of what is published when the client does not want to wait."""
         try:
             self._index, position = await self._choose()
+            self._chosen = True
             while True:
                 await self._begin_file(position)
                 await self._rest_of_file()
@@ -169,7 +178,10 @@ class Dump:
                 "a stored file cannot be served", file=self._name, error=bad.message, hint=bad.hint or DAMAGED_HINT
             )
             text = f"{self._name}: {bad.message}".removeprefix(": ")
-            if isinstance(bad, StoreUnreadable) and bad.alarm != STORE_MISSING:
+            missing = isinstance(bad, StoreUnreadable) and bad.alarm == STORE_MISSING
+            # One that was removed just when the client began with it: it asks again, and hears what was purged.
+            removed = missing and await asyncio.to_thread(self._catalog.removed, self._index)
+            if removed or (isinstance(bad, StoreUnreadable) and not missing):
                 raise Refusal(TRY_AGAIN, "HY000", text) from bad
             raise refuse(text) from bad
         finally:
@@ -188,12 +200,12 @@ class Dump:
         request, catalog = self._request, self._catalog
         if request.auto_position:
             assert request.has is not None
-            logs, purged = tuple(catalog.logs), catalog.publication.purged
+            logs, purged = catalog.logs.copy(), catalog.publication.purged
             by_gtid = partial(start_by_gtid, logs, catalog.claims, catalog.ended, request.has, purged, catalog.kept)
             return await asyncio.to_thread(by_gtid, pinned=request.pinned), FIRST_POSITION
         by_position = partial(
             start_by_position,
-            tuple(catalog.logs),
+            catalog.logs.copy(),
             request.file,
             request.position,
             sources=catalog.sources(),

@@ -29,9 +29,11 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from operator import attrgetter
+from typing import overload
 
 from binlogd.binlog.gtid import GtidSet
 from binlogd.errors import Refusal
@@ -73,6 +75,54 @@ class StoredLog:
         return f"{self.timeline:04}{QUALIFIER}{self.name}"
 
 
+class Logs(Sequence[StoredLog]):
+    """The files in order. An index means the same file for ever: what was removed keeps its place, before ``first``.
+
+    It is left out where they are counted up, and costs 200 bytes until the process ends.
+    """
+
+    def __init__(self, logs: Iterable[StoredLog] = (), first: int = 0) -> None:
+        self._logs = list(logs)
+        self.first = first
+
+    @overload
+    def __getitem__(self, index: int) -> StoredLog: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[StoredLog]: ...
+
+    def __getitem__(self, index: int | slice) -> StoredLog | list[StoredLog]:
+        return self._logs[index]
+
+    def __len__(self) -> int:
+        return len(self._logs)
+
+    def __iter__(self) -> Iterator[StoredLog]:
+        return islice(self._logs, self.first, None)
+
+    def __eq__(self, other: object) -> bool:
+        return list(self) == list(other) if isinstance(other, (Logs, list)) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def everything(self) -> list[StoredLog]:
+        """With what was removed."""
+        return list(self._logs)
+
+    def copy(self) -> Logs:
+        """As they are now."""
+        return Logs(self._logs, self.first)
+
+    def replace_newest(self, logs: Iterable[StoredLog]) -> None:
+        """Put these in the place of the newest, in one step."""
+        self._logs[-1:] = logs
+
+
+def _first_of(logs: Sequence[StoredLog]) -> int:
+    """The index of the oldest."""
+    return logs.first if isinstance(logs, Logs) else 0
+
+
 def refuse(text: str) -> Refusal:
     """An ERR 1236."""
     return Refusal(FATAL_READING_BINLOG, "HY000", text)
@@ -105,7 +155,7 @@ def end_of_timeline(last: StoredLog, following: StoredLog, sources: Sources, pin
 
 def spans(logs: Sequence[StoredLog]) -> list[tuple[int, int]]:
     """Each timeline's files as ``begin, end`` indices, oldest first."""
-    found, begin = [], 0
+    found, begin = [], _first_of(logs)
     while begin < len(logs):
         end = bisect_right(logs, logs[begin].timeline, lo=begin, key=_timeline_of)
         found.append((begin, end))
@@ -115,9 +165,9 @@ def spans(logs: Sequence[StoredLog]) -> list[tuple[int, int]]:
 
 def _span(logs: Sequence[StoredLog], timeline: int) -> tuple[int, int]:
     """One timeline's files."""
-    begin = bisect_left(logs, timeline, key=_timeline_of)
+    begin = max(bisect_left(logs, timeline, key=_timeline_of), _first_of(logs))
     end = bisect_right(logs, timeline, lo=begin, key=_timeline_of)
-    if begin == end:
+    if begin >= end:
         raise refuse(f"There is no timeline {timeline:04} here: SELECT @@global.binlogd_timelines says which there are")
     return begin, end
 
@@ -156,7 +206,7 @@ def _named(
             return None  # it would hear another name than it asked for
         if pinned not in (None, timeline):
             raise refuse(f"'{name}' is not of timeline {pinned:04}, which @binlogd_timeline says is wanted")
-    begin, end = (0, len(logs)) if timeline is None else _span(logs, timeline)
+    begin, end = (_first_of(logs), len(logs)) if timeline is None else _span(logs, timeline)
     if not name:
         return begin if logs else None
     found = [index for index in range(begin, end) if logs[index].name == plain]
@@ -226,8 +276,8 @@ def start_by_gtid(
     _look_for(lacking, timelines[-1:], ended, has)
     if found is not None:
         return found
-    if begin == 0:
-        return 0  # it claims nothing, or nothing that can be read: whoever has it from there has it all
+    if begin == _first_of(logs):
+        return begin  # it claims nothing, or nothing that can be read: whoever has it from there has it all
     # Its first file has only begun, and all before it is had: the way there is from the end of the one before.
     before, _ = timelines[-2]
     found = _built_on(claims, before, begin, has)

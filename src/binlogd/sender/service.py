@@ -291,6 +291,8 @@ class Service:
             "logins_refused": self.refused,
             "sent_bytes": self.sent_bytes(),
             "published": {"file": publication.file, "position": publication.position},
+            "oldest": self.catalog.oldest,
+            "reading": [c.dump.reading for c in self.connections.values() if c.dump is not None],
             "damaged": self.catalog.damage.snapshot(),
             "replicas": [
                 self._replica(connection) for connection in self.connections.values() if connection.dump is not None

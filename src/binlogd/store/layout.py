@@ -13,6 +13,7 @@
           mysql-bin.index            as mysqld writes it
           source.json                settings of the source (source_facts.py)
           gtid_purged.json           what it had purged, as far as its files do not say so (purged.py)
+        removed.json                 which files were removed, and what went with them; and a copy (removed.py)
 
 Timelines are numbered from 1 in the order in which they were followed. A binary log's name is ``<base>.<digits>``;
 names beginning with a dot are unfinished and may be removed by the receiver, and so may marks, which it makes anew.

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from binlogd.binlog.gtid import GtidSet
+from binlogd.store.removed import ALL, First
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class Publication:
 
     ``executed`` holds every GTID that is published or was purged, ``purged`` those of them that are not in the
     store's files; ``server_version`` is the source's, as its newest file says. ``step`` leads to ``executed`` from that
-    of the publication before, when that is known.
+    of the publication before, when that is known. What stands before the ``first`` file was removed (removed.py).
     """
 
     timeline: int
@@ -38,6 +39,7 @@ class Publication:
     purged: GtidSet
     server_version: str
     step: Step | None = field(default=None, compare=False, repr=False)
+    first: First = field(default=ALL, compare=False)
     _texts: list[str] = field(default_factory=list, init=False, compare=False, repr=False)  # of both sets, once asked
 
     def encode(self) -> dict[str, Any]:
@@ -52,6 +54,7 @@ class Publication:
             "executed": executed,
             "purged": purged,
             "server_version": self.server_version,
+            "first": list(self.first),
         }
 
     def encode_since(self, known: Publication) -> dict[str, Any]:
@@ -59,7 +62,8 @@ class Publication:
 
         To one who knows the one before in time that does not depend on how large they are, either.
         """
-        same = (self.timeline, self.server_version, self.purged) == (known.timeline, known.server_version, known.purged)
+        same = (self.timeline, self.server_version, self.first) == (known.timeline, known.server_version, known.first)
+        same = same and self.purged == known.purged
         step = self.step
         if same and step is not None and step.before is known.executed and step.after is self.executed:
             added = step.added
@@ -84,6 +88,7 @@ class Publication:
             executed=GtidSet.parse(data["executed"]),
             purged=GtidSet.parse(data["purged"]),
             server_version=str(data["server_version"]),
+            first=(int(data["first"][0]), str(data["first"][1])),
         )
 
 

@@ -8,8 +8,8 @@ itself refuses a replica that lacks it, and its files do not say why.
 So the receiver asks for it, and keeps here what of it no file of ours holds: when a timeline begins, and again each
 time the source has proved that it goes on with our history. (Only then is its file there in which ours ends, and with
 it all behind it: what it has purged and we lack cannot be transactions that stood there.) What the source purged by
-retention we hold, and it is no part of this. It is never taken back, but what any file turns out to hold does not count
-as purged (``without``).
+retention we hold, and it is no part of this. (What we removed ourselves stands in removed.py.) It is never taken back,
+but what any file turns out to hold does not count as purged (``without``).
 
 Beside the set stands its CRC-32. A missing or unsound file says nothing: the files then count alone, until that source
 says it again. One that is there and cannot be read (a failing disk, no file descriptors) is an error: taken for

@@ -33,6 +33,8 @@ from binlogd.store.index import FINGERPRINTS, Summary, fetch_summaries, fingerpr
 from binlogd.store.layout import DataFolder, Timeline
 from binlogd.store.publication import NOTHING, Publication
 from binlogd.store.purged import load, without
+from binlogd.store.removed import Removed
+from binlogd.store.removed import load as load_removed
 from binlogd.store.settled import settle
 from binlogd.store.synced import synced_part
 
@@ -343,14 +345,15 @@ def read_previous(path: Path, end: int | None = None) -> GtidSet | None:
 class Holdings:
     """What files amount to, told of one after the other, oldest first; of no file more is kept than that.
 
-    GTIDs that come in by a file's PREVIOUS_GTIDS, or by what is kept of the source's gtid_purged (purged.py), are
-    purged unless a file of any timeline holds them; but PREVIOUS_GTIDS behind a damaged file may be in that one, and
-    count as stored: whoever needs them comes to the damage, and is told of it.
+    GTIDs that come in by a file's PREVIOUS_GTIDS, by what is kept of the source's gtid_purged (purged.py), or with
+    files that were removed (removed.py), are purged unless a file of any timeline holds them; but PREVIOUS_GTIDS behind
+    a damaged file may be in that one, and count as stored: whoever needs them comes to the damage, and is told of it.
     """
 
     def __init__(self) -> None:
         self._executed = GtidSet()
         self._purged = GtidSet()
+        self._removed = Removed()
         self._newest: StoredFile | None = None
         self._expected: int | None = None  # the fingerprint of the next file's claim, if it goes on with this one's
         self._damaged = False  # whether a file behind the last claim may hold more than its summary says
@@ -359,6 +362,9 @@ class Holdings:
     def add(self, file: StoredFile) -> None:
         """The next file."""
         claimed, added = file.summary.claimed, file.summary.added
+        if self._newest is None:
+            self._removed = load_removed(file.timeline.path.parent)
+            self._take_purged(self._removed.gtids)
         if self._newest is None or self._newest.timeline != file.timeline:
             self._expected, self._damaged = None, False
             self._take_purged(load(file.timeline.path))
@@ -384,6 +390,7 @@ class Holdings:
             executed=self._executed,
             purged=self._purged,
             server_version=newest.summary.server_version,
+            first=self._removed.first,
         )
 
     def _take_claim(self, file: StoredFile) -> bool:

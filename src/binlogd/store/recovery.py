@@ -1,12 +1,12 @@
 """What a receiver does to a store before it goes on with it.
 
-After a stop, a kill or a power loss the newest file may end in the middle of a transaction, or, behind what was
-synced, in anything at all. What the disk itself has of it is walked (settled.py): everything up to the end of its last
-whole transaction stays; what is behind is dropped and will be fetched again from the source, which still has it: it was
-never acknowledged as a transaction.
-Unfinished files under temporary names go, gathered marks (index.py) among them; a missing or stale .idx or .index is
-made again. What is cut off behind a bad event is kept (rescue.py). A finished file that turns out to be damaged stays
-as it is and is told of: it must not keep what the source commits now from being received.
+After a stop, a kill or a power loss the newest file may end in the middle of a transaction, or, behind what was synced,
+in anything at all. What the disk itself has of it is walked (settled.py): everything up to the end of its last whole
+transaction stays; what is behind is dropped and will be fetched again from the source, which still has it: it was never
+acknowledged as a transaction. Unfinished files under temporary names go, gathered marks (index.py) among them; a
+missing or stale .idx or .index is made again, and what was being removed (removal.py) goes. What is cut off behind a
+bad event is kept (rescue.py). A finished file that turns out to be damaged stays as it is and is told of: it must not
+keep what the source commits now from being received.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from binlogd.store.reader import (
     read_contents,
     read_finished,
 )
+from binlogd.store.removal import finish
 from binlogd.store.rescue import keep, remove_spare
 from binlogd.store.settled import TORN_LIMIT, settle
 from binlogd.store.writer import Writer
@@ -61,6 +62,7 @@ def recover(folder: DataFolder, disk: Disk, progress: Progress | None = None) ->
         with explained("sync", folder.binlogs):  # whoever made the folders may have died before he did
             disk.sync_folder(folder.path)
             disk.sync_folder(folder.binlogs)
+        finish(disk, folder)
     names = {timeline: timeline.binlogs() for timeline in timelines}
     listing = [(timeline, name) for timeline in timelines for name in names[timeline]]
     for timeline in timelines:

@@ -274,6 +274,7 @@ class Tail:
             purged=purged,
             server_version=self._server_version,
             step=Step(self.publication.executed, added, executed),
+            first=old.first,
         )
 
     def rewind(self) -> None:

@@ -35,6 +35,7 @@ from binlogd.store.purged import FILE as PURGED_FILE
 from binlogd.store.purged import is_sound as is_sound_purged
 from binlogd.store.purged import load as load_purged
 from binlogd.store.reader import FIRST_EVENT, Head, read_head, walk_blocks
+from binlogd.store.removed import unsound
 from binlogd.store.rescue import kept
 from binlogd.store.seek import begins_event, holds
 from binlogd.store.source_facts import FILE as SOURCE_FILE
@@ -71,6 +72,7 @@ class Kind(enum.StrEnum):
     CUT = "cut"  # what recovery cut off, kept beside its file
     SETTINGS = "settings"  # the folder's source.json
     PURGED = "purged"  # the folder's gtid_purged.json
+    REMOVED = "removed"  # the note of what was removed
 
 
 REFETCHED = frozenset({Kind.EVENT, Kind.SIZE, Kind.END, Kind.MISSING})
@@ -130,6 +132,8 @@ class Verification:
             for name in names:
                 if self._wanted(timeline.path / name):
                     self._total += _size(timeline.path / name)
+        for path in unsound(self._folder.binlogs) if self._only is None else ():
+            yield _finding(Kind.REMOVED, path, "it cannot be read, or a bit of it is wrong", _REMOVED)
         for timeline, names in listing:
             if self._only is None:
                 yield from self._look_at_folder(timeline, names)
@@ -484,6 +488,9 @@ class _File:
 _PURGED = (
     "restore it from a copy; of the source that is followed now the receiver makes it again when it connects. Until"
     " then a replica that lacks those GTIDs is served as if nothing were missing"
+)
+_REMOVED = (
+    "put the other copy of the two in its place: it says which GTIDs are executed though their files were removed"
 )
 _SPARE = "the receiver removes it when it starts"
 _ONLY_COPY = "it may be the only copy of a transaction: compare it with the source's file before you remove it"

@@ -32,7 +32,7 @@ class Watch:
     def __init__(self, disk: Disk, folder: Path, *, min_free: int = 0, lock: StoreLock | None = None) -> None:
         self._disk = disk
         self._folder = folder
-        self._min_free = min_free
+        self.min_free = min_free  # may be set from another thread
         self._lock = lock
         self._written = 0  # since we last looked
         self._looked = 0.0
@@ -59,13 +59,13 @@ class Watch:
 
     def require(self, size: int) -> None:
         """Raises unless ``size`` bytes are free, and ``min_free`` beyond them."""
-        needed = self._min_free + size
+        needed = self.min_free + size
         if not needed:
             return
         with explained("measure the free space of", self._folder):
             free, _ = self._disk.space(self._folder)
         if free < needed:
-            limit = f"store.min_free is {human_size(self._min_free)}" if self._min_free else ""
+            limit = f"store.min_free is {human_size(self.min_free)}" if self.min_free else ""
             go_on = f"{human_size(needed)} are needed to go on" if size else ""
             raise StoreUnreadable(
                 f"only {human_size(free)} are free on the disk of {self._folder}, and"

@@ -19,10 +19,12 @@ from binlogd.sender.sql.evaluate import evaluate, is_true
 from binlogd.sender.sql.expressions import Expression, Value
 from binlogd.sender.sql.facts import ServerFacts, version_number
 from binlogd.sender.sql.parser import parse
+from binlogd.sender.sql.purge import question as purge_question
+from binlogd.sender.sql.purge import warnings
 from binlogd.sender.sql.refusals import access_denied, no_such_thread, not_owner, too_big, unknown_database
 from binlogd.sender.sql.replica_orders import notes_of, question
 from binlogd.sender.sql.replica_status import replica_status
-from binlogd.sender.sql.results import ColumnKind, ColumnSpec, Errand, Ok, Outcome, ResultSet
+from binlogd.sender.sql.results import ColumnKind, ColumnSpec, Errand, Ok, Outcome, ResultSet, as_text
 from binlogd.sender.sql.session import Diagnostic, SessionState
 from binlogd.sender.sql.statements import (
     Assignment,
@@ -31,6 +33,7 @@ from binlogd.sender.sql.statements import (
     Kill,
     Limit,
     Nothing,
+    PurgeLogs,
     ResetReplica,
     Role,
     Select,
@@ -289,6 +292,17 @@ class _Execution:
 
         return Errand(question(statement), finish)
 
+    def purge(self, statement: PurgeLogs) -> Errand:
+        """For the receiver, too."""
+
+        def finish(answer: Mapping[str, Any] | None) -> Ok:
+            self.session.diagnostics = tuple(warnings(answer))
+            return Ok(warnings=len(self.session.diagnostics))
+
+        before = self._value(statement.before) if statement.before is not None else None
+        zone = as_text(self.variables.read("time_zone")[0]) or ""
+        return Errand(purge_question(statement, before, zone), finish)
+
     def use(self, statement: Use) -> NoReturn:
         """There are no databases."""
         raise unknown_database(statement.database)
@@ -316,6 +330,7 @@ HANDLERS: dict[type[Statement], Callable[..., Outcome]] = {
     StartReplica: _Execution.order,
     StopReplica: _Execution.order,
     ResetReplica: _Execution.order,
+    PurgeLogs: _Execution.purge,
     Use: _Execution.use,
     Transaction: _Execution.transaction,
 }

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from binlogd.sender.sql.cursor import RESERVED, Cursor
 from binlogd.sender.sql.expressions import Column, Expression, Like, Literal, Scope
+from binlogd.sender.sql.purge import purge_logs
 from binlogd.sender.sql.refusals import empty_query, too_many_columns
 from binlogd.sender.sql.replica_orders import change_source, replica_status, reset_replica, start_replica, stop_replica
 from binlogd.sender.sql.statements import (
@@ -83,6 +84,7 @@ class _Parser(Cursor):
             "STOP": self._stop,
             "RESET": self._reset,
             "ROLLBACK": self._rollback,
+            "PURGE": lambda: purge_logs(self),
         }
         rule = rules.get(self.token.upper)
         if rule is None:

@@ -207,6 +207,15 @@ class ResetReplica:
 
 
 @dataclass(frozen=True, slots=True)
+class PurgeLogs:
+    """PURGE BINARY LOGS TO a file, or BEFORE a moment, ``earlier`` seconds before it."""
+
+    to: str | None = None
+    before: Expression | None = None
+    earlier: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Use:
     database: str
 
@@ -248,6 +257,7 @@ Statement: TypeAlias = (
     | StartReplica
     | StopReplica
     | ResetReplica
+    | PurgeLogs
     | Use
     | Transaction
 )
@@ -291,6 +301,7 @@ REQUIREMENTS: Mapping[type[Statement | Assignment], Requirement] = MappingProxyT
         StartReplica: Requirement(Role.ADMIN, "SUPER or REPLICATION_SLAVE_ADMIN"),
         StopReplica: Requirement(Role.ADMIN, "SUPER or REPLICATION_SLAVE_ADMIN"),
         ResetReplica: Requirement(Role.ADMIN, "RELOAD"),
+        PurgeLogs: Requirement(Role.ADMIN, "SUPER or BINLOG_ADMIN"),
         Use: _ANYONE,
         Transaction: _ANYONE,
     }

@@ -23,6 +23,12 @@ def local_time(seconds: float, zone: str) -> str:
     return moment.strftime("%Y-%m-%d %H:%M:%S")
 
 
+def seconds_of(moment: datetime, zone: str) -> float:
+    """Seconds after 1970 of a moment without a zone of its own."""
+    offset = _offset(zone)
+    return (moment if offset is None else moment.replace(tzinfo=timezone(offset))).timestamp()
+
+
 def _offset(zone: str) -> timedelta | None:
     found = _OFFSET.fullmatch(zone)
     if found is None:
