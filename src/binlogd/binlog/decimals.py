@@ -16,7 +16,7 @@ _BYTES: Final = (0, 1, 1, 2, 2, 3, 3, 4, 4, 4)  # for so many digits
 
 def decimal_text(value: bytes) -> str:
     """The number as mysqld prints it; EventError when the bytes are none."""
-    if len(value) < 3:  # noqa: PLR2004 (precision, scale, one byte of digits)
+    if len(value) < 3:
         raise EventError(f"a DECIMAL of {len(value)} bytes is none")
     precision, scale = value[0], value[1]
     whole = precision - scale

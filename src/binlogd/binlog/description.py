@@ -91,7 +91,7 @@ def _format(_header: Header, event: Buffer, _checksum_length: int) -> bytes:
 
 def _rotate(_header: Header, event: Buffer, checksum_length: int) -> bytes:
     rotate = Rotate.decode(event, checksum_length)
-    return f"{rotate.file};pos={rotate.position}".encode()
+    return f"{rotate.name};pos={rotate.position}".encode()
 
 
 def _previous_gtids(header: Header, event: Buffer, checksum_length: int) -> bytes:
@@ -192,7 +192,7 @@ def _user_var(header: Header, event: Buffer, checksum_length: int) -> bytes:
         return name + b"_%s %s COLLATE %s" % (charset.encode(), _marked(hexadecimal, min(length, whole)), called.encode())
     if kind == _REAL and length == _double.size:
         return name + _real(_double.unpack(value)[0])
-    if kind == _INTEGER and length == 8:  # noqa: PLR2004 (bytes)
+    if kind == _INTEGER and length == 8:
         unsigned = len(body) and body.uint(1) & 1
         return name + b"%d" % int.from_bytes(value, "little", signed=not unsigned)
     if kind == _DECIMAL:
@@ -205,7 +205,7 @@ def _real(value: float) -> bytes:
     text = repr(value)
     mantissa, _, exponent = text.partition("e")
     digits = mantissa.lstrip("-").replace(".", "").strip("0")
-    if exponent and -15 < int(exponent) < 15 + len(digits):  # noqa: PLR2004 (digits of a double)
+    if exponent and -15 < int(exponent) < 15 + len(digits):
         text = f"{value:.{max(len(digits) - 1 - int(exponent), 0)}f}"
     return text.removesuffix(".0").replace("e+", "e").replace("e-0", "e-").encode()
 

@@ -14,10 +14,20 @@ from typing import Final
 from binlogd.binlog.crc import crc32
 from binlogd.binlog.description import PREFIX
 from binlogd.binlog.events import FormatDescription
-from binlogd.binlog.header import CRC_LENGTH, HEADER_LENGTH, ChecksumAlgorithm, EventFlag, EventType, Header
+from binlogd.binlog.header import (
+    BINLOG_MAGIC,
+    CRC_LENGTH,
+    HEADER_LENGTH,
+    ChecksumAlgorithm,
+    EventFlag,
+    EventType,
+    Header,
+)
+from binlogd.binlog.payload import PayloadEvents
+from binlogd.binlog.transaction_events import TransactionPayload
 from binlogd.binlog.walk import MAX_EVENT, Mark
 from binlogd.errors import EventError
-from binlogd.store.reader import BLOCK, FIRST_EVENT, read_head
+from binlogd.store.reader import BLOCK, FIRST_EVENT
 from binlogd.store.seek import holds
 
 _IN_USE: Final = 17  # the byte of FORMAT_DESCRIPTION's flags that its CRC does not cover
@@ -31,11 +41,12 @@ class ShownEvent:
     header: Header
     data: memoryview
     checksum_length: int
+    inside: bool = False  # a TRANSACTION_PAYLOAD, behind which it is shown
 
     @property
     def end(self) -> int:
         """The offset behind it: what log_pos says, beyond 4 GiB too, and where MariaDB leaves it out."""
-        return self.offset + self.header.length
+        return self.offset if self.inside else self.offset + self.header.length
 
 
 class DamagedAt(EventError):
@@ -55,20 +66,15 @@ def read_events(
     ``marks`` are places where transactions begin, in order: what is before ``begin`` need not be read. Raises DamagedAt
     at the first event that is cut short or not sound.
     """
-    try:
-        head = read_head(descriptor, end)
-    except EventError as bad:
-        raise DamagedAt(FIRST_EVENT, bad.message) from bad
-    if head is None:
+    if end < FIRST_EVENT + HEADER_LENGTH:
         return
-    length = head.algorithm.length
+    algorithm = _algorithm(descriptor, end)
     position = FIRST_EVENT
-    if begin > head.events:
-        for mark in marks:
-            if mark.offset > begin:
-                break
-            if holds(descriptor, mark, end, length):
-                position = mark.offset
+    for mark in marks:
+        if mark.offset > begin:
+            break
+        if holds(descriptor, mark, end, algorithm.length):
+            position = mark.offset
     block, at = b"", position  # and the offset of the block
     while position < end:
         if position + HEADER_LENGTH > at + len(block):
@@ -82,11 +88,44 @@ def read_events(
             yield None
             block, at = os.pread(descriptor, max(BLOCK, min(header.length, PREFIX)), position), position
         data = memoryview(block)[position - at : position - at + min(header.length, max(PREFIX, BLOCK))]
-        checked = FormatDescription.decode(data).algorithm if position == FIRST_EVENT else head.algorithm
-        for _ in _check(descriptor, position, header, data, checked):
+        for _ in _check(descriptor, position, header, data, algorithm):
             yield None
-        yield ShownEvent(position, header, data, length)
+        event = ShownEvent(position, header, data, algorithm.length)
+        yield event
+        if header.type == EventType.TRANSACTION_PAYLOAD:
+            yield from _inside(descriptor, event)
         position += header.length
+
+
+def _algorithm(descriptor: int, end: int) -> ChecksumAlgorithm:
+    """What ends each event, by the first; DamagedAt when the file does not begin as a binary log."""
+    if os.pread(descriptor, FIRST_EVENT, 0) != BINLOG_MAGIC:
+        raise DamagedAt(0, "the file does not begin like a binary log")
+    header = _header(os.pread(descriptor, HEADER_LENGTH, FIRST_EVENT), 0, FIRST_EVENT, end)
+    try:
+        return FormatDescription.decode(os.pread(descriptor, min(header.length, BLOCK), FIRST_EVENT)).algorithm
+    except EventError as bad:
+        raise DamagedAt(FIRST_EVENT, bad.message) from bad
+
+
+def _inside(descriptor: int, event: ShownEvent) -> Iterator[ShownEvent | None]:
+    """The events of a transaction that is one event; they all stand where it ends, as mysqld shows them."""
+    try:
+        payload = TransactionPayload.decode(event.data, event.checksum_length)
+        events, done = PayloadEvents(payload.compression), 0
+        while done < payload.payload_size:
+            at = event.offset + payload.payload_offset + done
+            piece = os.pread(descriptor, min(BLOCK, payload.payload_size - done), at)
+            if not piece:
+                raise EventError("the file ends within it")
+            for found in events.feed(piece):
+                yield found and ShownEvent(event.end, found[0], memoryview(found[1]), 0, inside=True)
+            done += len(piece)
+        events.end()
+    except DamagedAt:
+        raise
+    except EventError as bad:
+        raise DamagedAt(event.offset, bad.message) from bad
 
 
 def _header(block: bytes, index: int, position: int, end: int) -> Header:
@@ -107,7 +146,8 @@ def _check(
     descriptor: int, position: int, header: Header, data: memoryview, algorithm: ChecksumAlgorithm
 ) -> Iterator[None]:
     """DamagedAt unless the checksum is that of the event; gives way now and then."""
-    if algorithm is not ChecksumAlgorithm.CRC32:
+    described = header.type == EventType.FORMAT_DESCRIPTION and algorithm is not ChecksumAlgorithm.UNDEF
+    if algorithm is not ChecksumAlgorithm.CRC32 and not described:
         return
     covered = header.length - CRC_LENGTH
     first = data[:covered]
