@@ -1,7 +1,7 @@
 """DECIMAL as MySQL stores it in a USER_VAR event (``strings/decimal.cc``, decimal2bin).
 
-    precision1 scale1, then the digits in groups of nine, four bytes a group, big-endian; the first group of the integer
-    part and the last of the fraction may be shorter. The first bit is flipped, and of a negative number all are.
+precision1 scale1, then the digits in groups of nine, four bytes a group, big-endian; the first group of the integer
+part and the last of the fraction may be shorter. The first bit is flipped, and of a negative number all are.
 """
 
 from __future__ import annotations

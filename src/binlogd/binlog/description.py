@@ -1,8 +1,8 @@
 """An event in one line, as mysqld's SHOW BINLOG EVENTS shows it: its type's name and what it says (Info).
 
-The words are those of MySQL 9.7 (``pack_info`` of each event in ``sql/log_event.cc``), which reads older servers' events
-in the same way. What only MariaDB writes is described in MariaDB's words. A statement's text stays the bytes that they
-are in the file, whatever their character set: mysqld sends them so, too.
+The words are those of MySQL 9.7 (``pack_info`` of each event in ``sql/log_event.cc``), which reads the events of older
+servers in the same way. What only MariaDB writes is described in MariaDB's words. A statement's text stays the
+bytes that it is in the file, whatever their character set: mysqld sends them so, too.
 
 Whatever the bytes are, there is a line: a type that nobody knows is called Unknown, and of a body that cannot be read
 the Info says that. Of an event as large as a GiB the beginning is enough; text that goes on behind it is marked.
@@ -189,7 +189,8 @@ def _user_var(header: Header, event: Buffer, checksum_length: int) -> bytes:
             return name + b"???"
         charset, called = COLLATIONS[collation]
         hexadecimal = b"0x%s" % value.hex().upper().encode() if value else b'""'
-        return name + b"_%s %s COLLATE %s" % (charset.encode(), _marked(hexadecimal, min(length, whole)), called.encode())
+        shown = _marked(hexadecimal, min(length, whole))
+        return name + b"_%s %s COLLATE %s" % (charset.encode(), shown, called.encode())
     if kind == _REAL and length == _double.size:
         return name + _real(_double.unpack(value)[0])
     if kind == _INTEGER and length == 8:

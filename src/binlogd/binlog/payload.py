@@ -1,6 +1,7 @@
 """What is inside a TRANSACTION_PAYLOAD: whole events without checksums, one behind the other, compressed.
 
-The payload comes in pieces and so do the events: of each no more than PREFIX bytes are held, whatever it decompresses to.
+The payload comes in pieces and so do the events: of each no more than PREFIX bytes are held, whatever it
+decompresses to.
 """
 
 from __future__ import annotations

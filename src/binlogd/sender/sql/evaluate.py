@@ -7,7 +7,6 @@ as the number it begins with.
 
 from __future__ import annotations
 
-import re
 from decimal import Decimal
 
 from binlogd.sender.sql.context import Context
@@ -32,8 +31,7 @@ from binlogd.sender.sql.functions import call
 from binlogd.sender.sql.patterns import COMPILING, SEARCHING, matches
 from binlogd.sender.sql.refusals import unknown_column
 from binlogd.sender.sql.results import ColumnKind, as_text
-
-_NUMBER_PREFIX = re.compile(r"\s*+([+-]?(?:[0-9]++(?:\.[0-9]*+)?+|\.[0-9]++)(?:[eE][+-]?[0-9]{1,3}+)?+)")
+from binlogd.sender.sql.results import number as _number
 
 
 def evaluate(expression: Expression, context: Context) -> tuple[Value, ColumnKind]:
@@ -161,14 +159,6 @@ def _order(left: Value, right: Value, context: Context) -> int:
         return (one > other) - (one < other)
     first, second = _number(left), _number(right)
     return (first > second) - (first < second)
-
-
-def _number(value: Value) -> int | float | Decimal:
-    assert value is not None
-    if isinstance(value, str):
-        found = _NUMBER_PREFIX.match(value)
-        return float(found.group(1)) if found else 0
-    return value
 
 
 def _like(value: Value, pattern: Value, context: Context) -> int | None:
