@@ -33,6 +33,7 @@ class Listing:
         self._path: Path | None = None
         self._name = ""
         self._rows: Iterator[Row | None] = iter(())
+        self._damage: DamagedAt | None = None
         if asked.file is None and not catalog.logs:
             return
         try:
@@ -51,6 +52,8 @@ class Listing:
         rows: list[Row] = []
         size = 0
         try:
+            if self._damage is not None:
+                raise self._damage
             for count, row in enumerate(self._rows):
                 if row is not None:
                     rows.append(row)
@@ -59,7 +62,7 @@ class Listing:
                     return rows
         except DamagedAt as bad:
             if rows:
-                self._rows = _raising(bad)
+                self._damage = bad  # told in the next step, behind what could be read
                 return rows
             raise cannot_show_events(f"Error reading Log_event at position {bad.offset}: {bad.message}") from bad
         except (EventError, StoreError) as bad:
@@ -90,8 +93,3 @@ class Listing:
                     return
         finally:
             os.close(descriptor)
-
-
-def _raising(bad: Exception) -> Iterator[Row | None]:
-    raise bad
-    yield None

@@ -30,8 +30,7 @@ from binlogd.sender.sql.expressions import (
 from binlogd.sender.sql.functions import call
 from binlogd.sender.sql.patterns import COMPILING, SEARCHING, matches
 from binlogd.sender.sql.refusals import unknown_column
-from binlogd.sender.sql.results import ColumnKind, as_text
-from binlogd.sender.sql.results import number as _number
+from binlogd.sender.sql.results import ColumnKind, as_text, number
 
 
 def evaluate(expression: Expression, context: Context) -> tuple[Value, ColumnKind]:
@@ -159,6 +158,12 @@ def _order(left: Value, right: Value, context: Context) -> int:
         return (one > other) - (one < other)
     first, second = _number(left), _number(right)
     return (first > second) - (first < second)
+
+
+def _number(value: Value) -> int | float | Decimal:
+    found = number(value)
+    assert found is not None
+    return found
 
 
 def _like(value: Value, pattern: Value, context: Context) -> int | None:
