@@ -66,7 +66,7 @@ def dml(source: Server, _: Path) -> None:
         "INSERT INTO t (v) VALUES ('dropped')",
         "ROLLBACK",
         "SET binlog_row_image = MINIMAL",
-        "SET binlog_rows_query_log_events = ON",
+        "SET binlog_rows_query_log_events = ON, foreign_key_checks = 0, unique_checks = 0",
         "UPDATE t SET v = 'minimal' WHERE id = 3",
         "DELETE FROM t WHERE id = 4",
         "CREATE TABLE m (id INT PRIMARY KEY) ENGINE = MyISAM",
@@ -84,6 +84,11 @@ def statements(source: Server, _: Path) -> None:
         "INSERT INTO t (v) VALUES (RAND())",  # RAND
         "SET @x = 5",
         "INSERT INTO t (v) VALUES (@x)",  # USER_VAR
+        "SET @a = NULL, @`b'q` = 'it''s', @c = -5, @d = -1234567890.5, @e = 1.5e10, @f = x'00ff', @g = ~0, @h = ''",
+        "SET @i = _latin1'x' COLLATE latin1_german1_ci, @j = -0.001, @k = 1e-7, @l = 1e100, @m = 123456789012345678.9e0",
+        "INSERT INTO t (v) SELECT 1 FROM DUAL WHERE CONCAT_WS('', @a, @`b'q`, @c, @d, @e, @f, @g, @h, @i, @j, @k, @l, @m) != 0",
+        "SET foreign_key_checks = 0, unique_checks = 0",
+        "INSERT INTO t (v) VALUES (2)",
         "CREATE TEMPORARY TABLE s (id INT)",
         "INSERT INTO s VALUES (1), (2)",
         "BEGIN",

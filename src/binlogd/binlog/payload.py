@@ -41,18 +41,18 @@ class PayloadEvents:
             return
         try:
             while piece or not self._zstd.needs_input:
-                if self._zstd.eof:
-                    raise EventError("a Transaction_payload event has more than its compressed events")
-                out = self._zstd.decompress(piece, STEP)
-                piece = b""
+                out = self._zstd.decompress(piece, STEP)  # EOFError behind the end
+                piece = self._zstd.unused_data
                 yield from self._take(memoryview(out))
                 yield None
-                if self._zstd.eof and not self._zstd.unused_data:
+                if self._ended(piece):
                     return
-                if self._zstd.eof:
-                    piece = self._zstd.unused_data
-        except zstd.ZstdError as bad:
+        except (zstd.ZstdError, EOFError) as bad:
             raise EventError(f"a Transaction_payload event cannot be decompressed: {bad}") from bad
+
+    def _ended(self, more: bytes) -> bool:
+        """Whether the compressed stream is over and nothing follows."""
+        return self._zstd is not None and self._zstd.eof and not more
 
     def end(self) -> None:
         """There is no more."""
