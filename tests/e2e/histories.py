@@ -76,6 +76,9 @@ def dml(source: Server, _: Path) -> None:
     )
 
 
+USER_VARIABLES = ("@a", "@`b'q`", *(f"@{letter}" for letter in "cdefghijklm"))
+
+
 def statements(source: Server, _: Path) -> None:
     source.execute(
         "SET binlog_format = STATEMENT",
@@ -86,7 +89,7 @@ def statements(source: Server, _: Path) -> None:
         "INSERT INTO t (v) VALUES (@x)",  # USER_VAR
         "SET @a = NULL, @`b'q` = 'it''s', @c = -5, @d = -1234567890.5, @e = 1.5e10, @f = x'00ff', @g = ~0, @h = ''",
         "SET @i = _latin1'x' COLLATE latin1_german1_ci, @j = -0.001, @k = 1e-7, @l = 1e100, @m = 123456789012345678.9e0",
-        "INSERT INTO t (v) SELECT 1 FROM DUAL WHERE CONCAT_WS('', @a, @`b'q`, @c, @d, @e, @f, @g, @h, @i, @j, @k, @l, @m) != 0",
+        f"INSERT INTO t (v) VALUES ({' + '.join(f'({name} IS NULL)' for name in USER_VARIABLES)})",
         "SET foreign_key_checks = 0, unique_checks = 0",
         "INSERT INTO t (v) VALUES (2)",
         "CREATE TEMPORARY TABLE s (id INT)",

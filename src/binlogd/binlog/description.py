@@ -11,6 +11,7 @@ the Info says that. Of an event as large as a GiB the beginning is enough; text 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from decimal import Decimal
 from struct import Struct
 from types import MappingProxyType
 from typing import Final, TypeAlias
@@ -24,6 +25,7 @@ from binlogd.binlog.transaction_events import Compression, Incident, Query, Tran
 from binlogd.errors import EventError
 
 PREFIX: Final = 1024 * 1024  # bytes of an event that are described: no more of a statement is shown
+DOUBLE_DIGITS: Final = 15  # DBL_DIG
 UNREADABLE: Final = b"# this event cannot be read: "
 
 _Describe: TypeAlias = Callable[[Header, Buffer, int], bytes]
@@ -202,13 +204,15 @@ def _user_var(header: Header, event: Buffer, checksum_length: int) -> bytes:
 
 
 def _real(value: float) -> bytes:
-    """A double as mysqld's my_gcvt writes it: without an exponent as long as that is short."""
+    """A double as mysqld's my_gcvt writes it: with an exponent only below 1e-15 and from 1e15 on."""
     text = repr(value)
-    mantissa, _, exponent = text.partition("e")
-    digits = mantissa.lstrip("-").replace(".", "").strip("0")
-    if exponent and -15 < int(exponent) < 15 + len(digits):
-        text = f"{value:.{max(len(digits) - 1 - int(exponent), 0)}f}"
-    return text.removesuffix(".0").replace("e+", "e").replace("e-0", "e-").encode()
+    mantissa, digits = Decimal(text).normalize().as_tuple()[1:]
+    exponent = len(mantissa) + int(digits) - 1
+    if value and not -DOUBLE_DIGITS <= exponent < DOUBLE_DIGITS:
+        shown = "".join(map(str, mantissa))
+        sign = "-" if value < 0 else ""
+        return f"{sign}{shown[0]}{'.' + shown[1:] if shown[1:] else ''}e{exponent}".encode()
+    return f"{Decimal(text).normalize():f}".encode()
 
 
 def _table_map(header: Header, event: Buffer, checksum_length: int) -> bytes:
