@@ -88,7 +88,7 @@ def statements(source: Server, _: Path) -> None:
         "SET @x = 5",
         "INSERT INTO t (v) VALUES (@x)",  # USER_VAR
         "SET @a = NULL, @`b'q` = 'it''s', @c = -5, @d = -1234567890.5, @e = 1.5e10, @f = x'00ff', @g = ~0, @h = ''",
-        "SET @i = _latin1'x' COLLATE latin1_german1_ci, @j = -0.001, @k = 1e-7, @l = 1e100, @m = 123456789012345678.9e0",
+        "SET @i = _latin1'x' COLLATE latin1_german1_ci, @j = -0.001, @k = 1e-7, @l = 1e100, @m = 12345678901234567e0",
         f"INSERT INTO t (v) VALUES ({' + '.join(f'({name} IS NULL)' for name in USER_VARIABLES)})",
         "SET foreign_key_checks = 0, unique_checks = 0",
         "INSERT INTO t (v) VALUES (2)",
