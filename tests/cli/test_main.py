@@ -66,9 +66,9 @@ def test_version_and_help_import_nothing_heavy() -> None:
 def test_help_names_every_command() -> None:
     result = binlogd("--help")
     assert (result.returncode, result.stderr) == (0, "")
-    for name in ("run", "receive", "serve", "status", "check", "list", "find", "verify", "purge", "init"):
+    for name in ("run", "receive", "serve", "status", "check", "list", "find", "events", "verify", "purge", "init"):
         assert f"\n  {name} " in result.stdout
-    assert len(COMMANDS) == 10
+    assert len(COMMANDS) == 11
     assert binlogd("-h").stdout == result.stdout
 
 

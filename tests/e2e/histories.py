@@ -66,7 +66,7 @@ def dml(source: Server, _: Path) -> None:
         "INSERT INTO t (v) VALUES ('dropped')",
         "ROLLBACK",
         "SET binlog_row_image = MINIMAL",
-        "SET binlog_rows_query_log_events = ON",
+        "SET binlog_rows_query_log_events = ON, foreign_key_checks = 0, unique_checks = 0",
         "UPDATE t SET v = 'minimal' WHERE id = 3",
         "DELETE FROM t WHERE id = 4",
         "CREATE TABLE m (id INT PRIMARY KEY) ENGINE = MyISAM",
@@ -74,6 +74,9 @@ def dml(source: Server, _: Path) -> None:
         "UPDATE m SET id = 3 WHERE id = 2",
         database="d",
     )
+
+
+USER_VARIABLES = ("@a", "@`b'q`", *(f"@{letter}" for letter in "cdefghijklm"))
 
 
 def statements(source: Server, _: Path) -> None:
@@ -84,6 +87,11 @@ def statements(source: Server, _: Path) -> None:
         "INSERT INTO t (v) VALUES (RAND())",  # RAND
         "SET @x = 5",
         "INSERT INTO t (v) VALUES (@x)",  # USER_VAR
+        "SET @a = NULL, @`b'q` = 'it''s', @c = -5, @d = -1234567890.5, @e = 1.5e10, @f = x'00ff', @g = ~0, @h = ''",
+        "SET @i = _latin1'x' COLLATE latin1_german1_ci, @j = -0.001, @k = 1e-7, @l = 1e100, @m = 12345678901234567e0",
+        f"INSERT INTO t (v) VALUES ({' + '.join(f'({name} IS NULL)' for name in USER_VARIABLES)})",
+        "SET foreign_key_checks = 0, unique_checks = 0",
+        "INSERT INTO t (v) VALUES (2)",
         "CREATE TEMPORARY TABLE s (id INT)",
         "INSERT INTO s VALUES (1), (2)",
         "BEGIN",

@@ -54,6 +54,9 @@ def test_finished_files_equal_the_source_s(site: Site, checksum: str, tmp_path: 
 
     types = {kind for file in finished() for kind in event_types(site.source, file)}
     assert types >= HISTORIES[history], f"the source logged only {sorted(types)}"
+    for file in finished():
+        shown = f"SHOW BINLOG EVENTS IN '{file}'"
+        assert site.binlogd.query(shown) == site.source.query(shown)
 
 
 def test_a_transaction_of_300_mb_passes_through_little_memory(site: Site) -> None:

@@ -43,6 +43,7 @@ COMMANDS = {
     "status": "What a running binlogd is doing.",
     "list": "The stored files.",
     "find": "Where a GTID set or a moment is stored.",
+    "events": "The events of a file, one a line.",
     "purge": "Remove the oldest files.",
     "verify": "Check every stored byte, and mend what can be mended.",
 }

@@ -28,6 +28,13 @@ def aligned(rows: Sequence[Sequence[str]], *, right: frozenset[int] = frozenset(
     ]
 
 
+def padded(cell: str, width: int, *, right: bool = False) -> str:
+    """A cell of a table whose rows are printed as they come, so that nobody knows the widest."""
+    shown = printable(cell)
+    space = " " * (width - cell_len(shown))
+    return f"{space}{shown}" if right else f"{shown}{space}"
+
+
 def printable(text: str) -> str:
     """``text`` with what would move the cursor or change colours as an escape sequence that can be read."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

@@ -11,7 +11,10 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import time
+from collections.abc import Coroutine
 from contextlib import suppress
+from typing import Any, TypeVar
 
 from binlogd.binlog.gtid import GtidSet, GtidSyntaxError
 from binlogd.errors import ProtocolError, Refusal
@@ -19,10 +22,11 @@ from binlogd.logs import get_logger
 from binlogd.sender.channel import Channel
 from binlogd.sender.dump import Dump, DumpRequest
 from binlogd.sender.gate import TOO_MANY
+from binlogd.sender.listing import Listing
 from binlogd.sender.service import Connection, Service, User
 from binlogd.sender.sql.execute import execute
-from binlogd.sender.sql.refusals import without_secrets
-from binlogd.sender.sql.results import ColumnKind, ColumnSpec, Errand, ResultSet
+from binlogd.sender.sql.refusals import query_interrupted, without_secrets
+from binlogd.sender.sql.results import ColumnKind, ColumnSpec, Errand, EventListing, Ok, ResultSet, Wait
 from binlogd.sender.sql.session import SessionState, announcement
 from binlogd.sender.sql.statements import Role
 from binlogd.wire.auth import Account, make_nonce
@@ -43,6 +47,7 @@ LOGIN_TIMEOUT = 10.0  # seconds from the first byte to being logged in, MySQL's 
 IDLE_TIMEOUT = 28_800.0  # seconds between statements, MySQL's wait_timeout
 REPLY_TIMEOUT = 60.0  # seconds to take an answer, MySQL's net_write_timeout
 SHORTEST_HEARTBEAT = 0.001  # seconds, MySQL's own least SOURCE_HEARTBEAT_PERIOD
+WAIT_PACE = 0.005  # seconds between two looks at what is published, for each who waits for GTIDs
 NON_BLOCK = 1  # BINLOG_DUMP_NON_BLOCK: end at the end instead of waiting
 HEARTBEAT_V2 = 2  # USE_HEARTBEAT_EVENT_V2 of MySQL 8.0.26; MariaDB uses the bit for something else
 ER_UNKNOWN_COM = 1047
@@ -50,6 +55,7 @@ LONGEST_TIMELINE = 9  # digits of a timeline's number
 
 _INTEGERS = (ColumnKind.INT, ColumnKind.INT_UNSIGNED, ColumnKind.BIGINT, ColumnKind.BIGINT_UNSIGNED)
 
+T = TypeVar("T")
 log = get_logger(__name__)
 
 
@@ -199,13 +205,88 @@ class Conversation:
     async def _query(self, text: str) -> None:
         service = self._service
         outcome = execute(text, session=self._session, facts=service.facts(), backend=service, role=self._role())
+        while isinstance(outcome, Wait):
+            outcome = outcome.finish(await self._beside_listening(self._published(outcome)))
         if isinstance(outcome, Errand):
             outcome = outcome.finish(await service.ask_receiver(outcome.question))
         self._connection.database = self._session.database
-        if isinstance(outcome, ResultSet):
+        if isinstance(outcome, EventListing):
+            await self._beside_listening(self._show_events(outcome))
+        elif isinstance(outcome, ResultSet):
             self._wire.reply_result([_column(spec) for spec in outcome.columns], outcome.text_rows())
-        else:
+        elif isinstance(outcome, Ok):
             self._wire.reply_ok(warnings=outcome.warnings)
+
+    async def _beside_listening(self, work: Coroutine[Any, Any, T]) -> T:
+        """What may take long: it ends when the client goes away. KILL QUERY sets the connection's ``interruption``."""
+        self._connection.interruption = asyncio.Event()
+        working, listening = asyncio.create_task(work), asyncio.create_task(self._listen_ahead())
+        try:
+            await asyncio.wait((working, listening), return_when=asyncio.FIRST_COMPLETED)
+            if working.done():
+                return working.result()
+            listening.result()
+            raise ConnectionAbortedError
+        finally:
+            self._connection.interruption = None
+            for task in (working, listening):
+                task.cancel()
+            await asyncio.gather(working, listening, return_exceptions=True)
+
+    async def _listen_ahead(self) -> None:
+        """Returns when the client is gone; what it says ahead of its turn is kept, as far as that is allowed."""
+        while data := await self._channel.receive():
+            self._wire.receive(data)
+
+    async def _published(self, wait: Wait) -> bool:
+        """Whether what is waited for is published in time. Refusal 1317 when the query is killed."""
+        catalog, interruption = self._service.catalog, self._connection.interruption
+        assert interruption is not None
+        interrupted = asyncio.create_task(interruption.wait())
+        deadline = None if wait.timeout is None else time.monotonic() + wait.timeout
+        missing = wait.gtids
+        try:
+            while True:
+                seen = catalog.publication
+                missing -= seen.executed
+                if not missing:
+                    return True
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0:
+                    return False
+                more = asyncio.create_task(catalog.wait(seen, left))
+                try:
+                    await asyncio.wait((more, interrupted), return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    more.cancel()
+                if interrupted.done():
+                    raise query_interrupted()
+                await asyncio.sleep(WAIT_PACE)
+        finally:
+            interrupted.cancel()
+
+    async def _show_events(self, asked: EventListing) -> None:
+        """The rows as they are read; no more are read before those are gone."""
+        interruption = self._connection.interruption
+        assert interruption is not None
+        listing = Listing(self._service.catalog, asked)
+        step = None
+        try:
+            step = asyncio.create_task(asyncio.to_thread(listing.step))
+            rows = await asyncio.shield(step)  # before the head: what cannot be read at all is refused
+            self._wire.begin_result([_column(spec) for spec in asked.columns])
+            while rows is not None:
+                if interruption.is_set():
+                    raise query_interrupted()
+                self._wire.add_rows(rows)
+                await self._flush()
+                step = asyncio.create_task(asyncio.to_thread(listing.step))
+                rows = await asyncio.shield(step)
+            self._wire.end_result()
+        finally:
+            if step is not None and not step.done():
+                await asyncio.wait((step,))  # a thread cannot be ended; it reads one step
+            listing.close()
 
     def _role(self) -> Role:
         assert self._user is not None

@@ -187,7 +187,7 @@ def start_by_position(
     """The index of the file to begin with; an empty ``name`` is the oldest."""
     if position < FIRST_POSITION:
         raise refuse("Client requested source to start replication from position < 4")
-    found = _named(logs, name, sources, announces, pinned)
+    found = named(logs, name, sources, announces, pinned)
     if found is None:
         raise refuse(_NO_SUCH_FILE)
     if position > logs[found].size:
@@ -195,7 +195,7 @@ def start_by_position(
     return found
 
 
-def _named(
+def named(
     logs: Sequence[StoredLog], name: str, sources: Sources, announces: Announces, pinned: int | None
 ) -> int | None:
     """The file that a client means; None when there is none."""

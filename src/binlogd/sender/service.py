@@ -68,6 +68,7 @@ class Connection:
     dump: Dump | None = None
     mode: str = ""
     task: asyncio.Task[None] | None = None  # its conversation
+    interruption: asyncio.Event | None = None  # there while it does what KILL QUERY may end
     killed: bool = False
     killed_why: Refusal | None = None
 
@@ -274,6 +275,8 @@ class Service:
             raise Refusal(NO_SUCH_THREAD, "HY000", f"Unknown thread id: {connection_id}")
         if target is KillTarget.CONNECTION or victim.dump is not None:
             victim.end(None)
+        elif victim.interruption is not None:
+            victim.interruption.set()
 
     # --- status ---
 

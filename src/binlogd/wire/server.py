@@ -33,7 +33,7 @@ from binlogd.wire.errors import encode_error
 from binlogd.wire.handshake import NONCE_SIZE, Greeting, HandshakeResponse41, SSLRequest
 from binlogd.wire.login import Login, Verdict
 from binlogd.wire.packets import PacketReader, encode_packets
-from binlogd.wire.results import Column, Ok, Value, encode_eof, encode_result
+from binlogd.wire.results import Column, Ok, Value, encode_eof, encode_result, encode_row
 from binlogd.wire.rsa import RsaKey
 
 MAX_PRELOGIN_PACKET = 16 * 1024
@@ -309,6 +309,22 @@ class ServerConnection:
     def reply_result(self, columns: Sequence[Column], rows: Iterable[Sequence[Value]], *, warnings: int = 0) -> None:
         """A result set."""
         self._reply(encode_result(columns, rows, self.capabilities, warnings=warnings))
+
+    def begin_result(self, columns: Sequence[Column]) -> None:
+        """The head of a result set whose rows come bit by bit; ``end_result`` or ``reply_error`` ends it."""
+        self._require(ServerState.ANSWERING)
+        for payload in encode_result(columns, (), self.capabilities)[:-1]:
+            self._send(payload)
+
+    def add_rows(self, rows: Iterable[Sequence[Value]]) -> None:
+        """More rows of the result set that was begun."""
+        self._require(ServerState.ANSWERING)
+        for row in rows:
+            self._send(encode_row(row))
+
+    def end_result(self, *, warnings: int = 0) -> None:
+        """That was all of the result set that was begun."""
+        self._reply([encode_eof(self.capabilities, warnings=warnings)])
 
     def reply_eof(self) -> None:
         """The end of a dump that does not wait for more (NON_BLOCK)."""

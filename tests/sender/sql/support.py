@@ -14,13 +14,16 @@ from binlogd.sender.sql import (
     BinaryLog,
     BinaryLogStatus,
     Errand,
+    EventListing,
     KillTarget,
     Ok,
+    Outcome,
     Process,
     ResultSet,
     Role,
     ServerFacts,
     SessionState,
+    Wait,
     advertised_version,
     execute,
 )
@@ -92,8 +95,12 @@ class Client:
     questions: list[dict[str, Any]] = field(default_factory=list)  # to the receiver
     answer: dict[str, Any] | None = None  # of the receiver
 
+    def outcome(self, statement: str | bytes) -> Outcome:
+        return execute(statement, session=self.session, facts=self.facts, backend=self.backend, role=self.role)
+
     def run(self, statement: str | bytes) -> Ok | ResultSet:
-        outcome = execute(statement, session=self.session, facts=self.facts, backend=self.backend, role=self.role)
+        outcome = self.outcome(statement)
+        assert not isinstance(outcome, EventListing | Wait)
         if not isinstance(outcome, Errand):
             return outcome
         self.questions.append(dict(outcome.question))

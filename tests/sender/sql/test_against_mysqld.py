@@ -15,7 +15,7 @@ from binlogd.receiver.link import Wake
 from binlogd.receiver.office import Office
 from binlogd.receiver.orders import Orders
 from binlogd.receiver.session import Secret, SourceOptions
-from binlogd.sender.sql import ColumnKind, Errand, Ok, ResultSet, Role, SessionState, execute
+from binlogd.sender.sql import ColumnKind, Errand, EventListing, Ok, ResultSet, Role, SessionState, Wait, execute
 from binlogd.sender.sql.catalog import CATALOG, Validity, VariableKind
 from binlogd.store.disk import Disk
 from testbed.cluster import Cluster
@@ -188,7 +188,33 @@ def test_same_columns(real: Real, client: Client, statement: str) -> None:
     assert [(column.name, FIELD_TYPES[column.kind]) for column in result.columns] == expected[0]
 
 
+def test_binlog_events_have_the_same_columns(real: Real, client: Client) -> None:
+    expected = real.run("SHOW BINLOG EVENTS LIMIT 1")
+    assert expected is not None
+    listing = client.outcome("SHOW BINLOG EVENTS LIMIT 1")
+    assert isinstance(listing, EventListing)
+    assert [(column.name, FIELD_TYPES[column.kind]) for column in listing.columns] == expected[0]
+
+
 SAME_ERROR = [
+    "SHOW BINLOG EVENTS IN binlog",
+    "SHOW BINLOG EVENTS IN x'61'",
+    "SHOW BINLOG EVENTS IN 'a' 'b'",
+    "SHOW BINLOG EVENTS FROM '4'",
+    "SHOW BINLOG EVENTS FROM -1",
+    "SHOW BINLOG EVENTS FROM 0x4",
+    "SHOW BINLOG EVENTS FROM 4 IN 'x'",
+    "SHOW BINLOG EVENTS LIMIT 1 FROM 4",
+    "SHOW BINLOG EVENTS LIMIT '1'",
+    "SHOW PROCESSLIST LIKE 'x'",
+    "SHOW BINARY LOGS LIKE 'x'",
+    "SHOW REPLICA STATUS FOR CHANNEL 'x'",
+    "SELECT WAIT_FOR_EXECUTED_GTID_SET()",
+    "SELECT WAIT_FOR_EXECUTED_GTID_SET('', 1, 2)",
+    "SELECT WAIT_FOR_EXECUTED_GTID_SET(NULL)",
+    "SELECT WAIT_FOR_EXECUTED_GTID_SET('x')",
+    "SELECT WAIT_FOR_EXECUTED_GTID_SET('x', NULL)",
+    "SELECT WAIT_FOR_EXECUTED_GTID_SET('', -1)",
     "select $$",
     "select $a$ b $a$",
     "SELECT",
@@ -277,6 +303,7 @@ class Ordered(Client):
 
     def run(self, statement: str | bytes) -> Ok | ResultSet:
         outcome = execute(statement, session=self.session, facts=self.facts, backend=self.backend, role=self.role)
+        assert not isinstance(outcome, EventListing | Wait)
         if not isinstance(outcome, Errand):
             return outcome
         return outcome.finish(json.loads(json.dumps(self.office.answer(outcome.question))))

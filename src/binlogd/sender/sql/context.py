@@ -29,6 +29,8 @@ class Context:
     clause: str = "field list"  # where the expression stands, in the words of error 1054
     columns: Mapping[str, Callable[[], str]] = field(default_factory=dict)
     work: int = 0
+    waited: list[bool] | None = field(default_factory=list)  # what came of the waiting so far; None: nobody waits
+    waits: int = 0  # functions that wait, evaluated so far
 
     def spend(self, work: int) -> None:
         """Account for ``work`` characters; Refusal 3024 when the statement has had its share."""

@@ -7,7 +7,6 @@ as the number it begins with.
 
 from __future__ import annotations
 
-import re
 from decimal import Decimal
 
 from binlogd.sender.sql.context import Context
@@ -31,9 +30,7 @@ from binlogd.sender.sql.expressions import (
 from binlogd.sender.sql.functions import call
 from binlogd.sender.sql.patterns import COMPILING, SEARCHING, matches
 from binlogd.sender.sql.refusals import unknown_column
-from binlogd.sender.sql.results import ColumnKind, as_text
-
-_NUMBER_PREFIX = re.compile(r"\s*+([+-]?(?:[0-9]++(?:\.[0-9]*+)?+|\.[0-9]++)(?:[eE][+-]?[0-9]{1,3}+)?+)")
+from binlogd.sender.sql.results import ColumnKind, as_text, number
 
 
 def evaluate(expression: Expression, context: Context) -> tuple[Value, ColumnKind]:
@@ -164,11 +161,9 @@ def _order(left: Value, right: Value, context: Context) -> int:
 
 
 def _number(value: Value) -> int | float | Decimal:
-    assert value is not None
-    if isinstance(value, str):
-        found = _NUMBER_PREFIX.match(value)
-        return float(found.group(1)) if found else 0
-    return value
+    found = number(value)
+    assert found is not None
+    return found
 
 
 def _like(value: Value, pattern: Value, context: Context) -> int | None:

@@ -18,13 +18,24 @@ from binlogd.sender.sql.context import Context
 from binlogd.sender.sql.evaluate import evaluate, is_true
 from binlogd.sender.sql.expressions import Expression, Value
 from binlogd.sender.sql.facts import ServerFacts, version_number
+from binlogd.sender.sql.functions import MustWait
 from binlogd.sender.sql.parser import parse
 from binlogd.sender.sql.purge import question as purge_question
 from binlogd.sender.sql.purge import warnings
 from binlogd.sender.sql.refusals import access_denied, no_such_thread, not_owner, too_big, unknown_database
 from binlogd.sender.sql.replica_orders import notes_of, question
 from binlogd.sender.sql.replica_status import replica_status
-from binlogd.sender.sql.results import ColumnKind, ColumnSpec, Errand, Ok, Outcome, ResultSet, as_text
+from binlogd.sender.sql.results import (
+    ColumnKind,
+    ColumnSpec,
+    Errand,
+    EventListing,
+    Ok,
+    Outcome,
+    ResultSet,
+    Wait,
+    as_text,
+)
 from binlogd.sender.sql.session import Diagnostic, SessionState
 from binlogd.sender.sql.statements import (
     Assignment,
@@ -45,6 +56,7 @@ from binlogd.sender.sql.statements import (
     SetUserVariable,
     ShowBinaryLogs,
     ShowBinaryLogStatus,
+    ShowBinlogEvents,
     ShowDatabases,
     ShowDiagnostics,
     ShowProcesslist,
@@ -67,6 +79,14 @@ from binlogd.sender.sql.variables import SystemVariables
 MAX_ROW_BYTES = 16 * 1024 * 1024
 MAX_INFO = 100  # characters of a statement SHOW PROCESSLIST shows without FULL
 _BIG, _INT = ColumnKind.BIGINT_UNSIGNED, ColumnKind.INT_UNSIGNED
+EVENT_COLUMNS = (
+    ColumnSpec("Log_name"),
+    ColumnSpec("Pos", _BIG),
+    ColumnSpec("Event_type"),
+    ColumnSpec("Server_id", _INT),
+    ColumnSpec("End_log_pos", _BIG),
+    ColumnSpec("Info"),
+)
 
 
 def execute(
@@ -81,11 +101,23 @@ def execute(
         for requirement in requirements(parsed):
             if not role.includes(requirement.role):
                 raise access_denied(f"{requirement.privilege} (binlogd's role {requirement.role.value})")
-        execution = _Execution(session, facts, backend, role)
+    except Refusal as refusal:
+        _refused(session, refusal)
+        raise
+    return _run(parsed, _Execution(session, facts, backend, role), [])
+
+
+def _run(parsed: Statement, execution: _Execution, waited: list[bool]) -> Outcome:
+    """Execute, or say what has to be waited for first: then all is done again, knowing what came of it."""
+    session = execution.session
+    execution.begin(waited)
+    try:
         outcome = execution.run(parsed)
     except Refusal as refusal:
         _refused(session, refusal)
         raise
+    except MustWait as must:
+        return Wait(must.gtids, must.timeout, lambda reached: _run(parsed, execution, [*waited, reached]))
     if isinstance(outcome, Errand):
         return replace(outcome, finish=lambda answer: _finished(outcome, answer, session))
     if not isinstance(parsed, ShowDiagnostics):
@@ -116,6 +148,11 @@ class _Execution:
         self.variables = SystemVariables(facts, session)
         self.context = Context(session, facts, self.variables, facts.now())
 
+    def begin(self, waited: list[bool]) -> None:
+        """Evaluate from the beginning; ``waited`` is what came of the waiting so far."""
+        self.variables.warnings.clear()
+        self.context.waited, self.context.waits = waited, 0
+
     def run(self, statement: Statement) -> Outcome:
         handler: Callable[[_Execution, Statement], Outcome] = HANDLERS[type(statement)]
         return handler(self, statement)
@@ -127,6 +164,8 @@ class _Execution:
 
     def select(self, statement: Select) -> ResultSet:
         columns, row, size = [], [], 0
+        if statement.limit is not None and not statement.limit.count:
+            self.context.waited = None  # there is no row: MySQL evaluates nothing
         for item in statement.items:
             value, kind = evaluate(item.expression, self.context)
             size += len(value) if isinstance(value, str) else 8
@@ -208,6 +247,11 @@ class _Execution:
             "Executed_Gtid_Set",
             rows=rows,
         )
+
+    def show_binlog_events(self, statement: ShowBinlogEvents) -> EventListing:
+        """MySQL takes LIMIT 0 for no limit here."""
+        limit = statement.limit or Limit(0)
+        return EventListing(EVENT_COLUMNS, statement.file, statement.position, limit.offset, limit.count or None)
 
     def show_replicas(self, statement: ShowReplicas) -> ResultSet:
         server_id, source_id, uuid = "Server_Id", "Source_Id", "Replica_UUID"
@@ -319,6 +363,7 @@ HANDLERS: dict[type[Statement], Callable[..., Outcome]] = {
     ShowStatus: _Execution.show_status,
     ShowBinaryLogs: _Execution.show_binary_logs,
     ShowBinaryLogStatus: _Execution.show_binary_log_status,
+    ShowBinlogEvents: _Execution.show_binlog_events,
     ShowReplicas: _Execution.show_replicas,
     ShowReplicaStatus: _Execution.show_replica_status,
     ShowProcesslist: _Execution.show_processlist,

@@ -10,9 +10,11 @@ from typing import TypeAlias
 from binlogd.binlog.gtid import GtidSet, GtidSyntaxError
 from binlogd.sender.sql.context import Context
 from binlogd.sender.sql.expressions import Value
-from binlogd.sender.sql.refusals import malformed_gtid_set, unknown_function, wrong_argument_count
-from binlogd.sender.sql.results import ColumnKind, as_text
+from binlogd.sender.sql.refusals import malformed_gtid_set, unknown_function, wrong_argument_count, wrong_arguments
+from binlogd.sender.sql.results import ColumnKind, as_text, number
 from binlogd.sender.sql.time_zones import local_time
+
+LONGEST_WAIT = 31_536_000.0  # seconds, a year, MySQL's greatest time-out
 
 Implementation: TypeAlias = Callable[[list[Value], Context], Value]
 
@@ -22,6 +24,7 @@ class FunctionSpec:
     arity: int
     kind: ColumnKind
     implementation: Implementation
+    optional: int = 0  # arguments more that it may have
 
 
 def call(name: str, arguments: list[Value], context: Context) -> tuple[Value, ColumnKind]:
@@ -29,7 +32,7 @@ def call(name: str, arguments: list[Value], context: Context) -> tuple[Value, Co
     function = FUNCTIONS.get(name.upper())
     if function is None:
         raise unknown_function(name)
-    if len(arguments) != function.arity:
+    if not 0 <= len(arguments) - function.arity <= function.optional:
         raise wrong_argument_count(name)
     return function.implementation(arguments, context), function.kind
 
@@ -77,6 +80,28 @@ def _gtid_set(text: str, context: Context) -> GtidSet:
         raise malformed_gtid_set(text) from None
 
 
+@dataclass(frozen=True, slots=True)
+class MustWait(Exception):
+    """The statement cannot be evaluated before these GTIDs are published or the time is over."""
+
+    gtids: GtidSet
+    timeout: float | None
+
+
+def _wait_for_executed_gtid_set(arguments: list[Value], context: Context) -> Value:
+    """0 when they are published, 1 when the time is over first; without a time, or with 0, there is no end to it."""
+    timeout = number(arguments[1]) if len(arguments) > 1 else 0
+    if timeout is None or timeout < 0:
+        raise wrong_arguments("WAIT_FOR_EXECUTED_GTID_SET.")
+    wanted = _gtid_set(as_text(arguments[0]) or "NULL" if arguments[0] != "" else "", context)
+    if context.waited is None:
+        return 0
+    if context.waits == len(context.waited):
+        raise MustWait(wanted, min(float(timeout), LONGEST_WAIT) or None)
+    context.waits += 1
+    return int(not context.waited[context.waits - 1])
+
+
 _DATABASE = FunctionSpec(0, ColumnKind.STRING, _database)
 _NOW = FunctionSpec(0, ColumnKind.DATETIME, _now)
 _USER = FunctionSpec(0, ColumnKind.STRING, _user)
@@ -95,6 +120,7 @@ FUNCTIONS: Mapping[str, FunctionSpec] = MappingProxyType(
         "SYSTEM_USER": _USER,
         "UNIX_TIMESTAMP": FunctionSpec(0, ColumnKind.BIGINT, lambda _, context: int(context.now)),
         "USER": _USER,
+        "WAIT_FOR_EXECUTED_GTID_SET": FunctionSpec(1, ColumnKind.BIGINT, _wait_for_executed_gtid_set, optional=1),
         "VERSION": FunctionSpec(0, ColumnKind.STRING, lambda _, context: context.facts.version),
     }
 )

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from binlogd.sender.sql.cursor import RESERVED, Cursor
+from binlogd.sender.sql.cursor import MAX_BIGINT_UNSIGNED, RESERVED, Cursor
 from binlogd.sender.sql.expressions import Column, Expression, Like, Literal, Scope
 from binlogd.sender.sql.purge import purge_logs
-from binlogd.sender.sql.refusals import empty_query, too_many_columns
+from binlogd.sender.sql.refusals import empty_query, syntax_error, too_many_columns
 from binlogd.sender.sql.replica_orders import change_source, replica_status, reset_replica, start_replica, stop_replica
 from binlogd.sender.sql.statements import (
     AssignedValue,
@@ -31,6 +31,7 @@ from binlogd.sender.sql.statements import (
     SetUserVariable,
     ShowBinaryLogs,
     ShowBinaryLogStatus,
+    ShowBinlogEvents,
     ShowDatabases,
     ShowDiagnostics,
     ShowProcesslist,
@@ -50,6 +51,8 @@ from binlogd.sender.sql.tokens import Token, TokenKind, decode, tokenize
 # MySQL's limit is 4096; drivers ask for some 20 variables in one SELECT. Each may be a GTID set of a
 # megabyte.
 MAX_COLUMNS = 256
+MAX_DIGITS = 40  # of a position
+FIRST_EVENT = 4
 MAX_HEADING = 256  # characters, MySQL's MAX_ALIAS_NAME
 _GLOBAL_KEYWORDS = ("GLOBAL", "PERSIST", "PERSIST_ONLY")
 _SESSION_KEYWORDS = ("SESSION", "LOCAL")
@@ -212,6 +215,8 @@ class _Parser(Cursor):
             return ShowBinaryLogs()
         if self.accept("BINARY", "LOG", "STATUS") or self.accept("MASTER", "STATUS"):
             return ShowBinaryLogStatus()
+        if self.accept("BINLOG", "EVENTS"):
+            return self._show_binlog_events()
         if self.accept("REPLICAS"):
             return ShowReplicas()
         if self.accept("SLAVE", "HOSTS"):
@@ -243,6 +248,23 @@ class _Parser(Cursor):
             return ShowVariables(scope, self._filter())
         self.expect("STATUS")
         return ShowStatus(scope, self._filter())
+
+    def _show_binlog_events(self) -> ShowBinlogEvents:
+        """One string that is written as one, and an offset that may be written with a fraction, as MySQL takes them."""
+        file = self.of(TokenKind.STRING) if self.accept("IN") else None
+        if file is not None and self.statement[file.start] not in "'\"":
+            raise syntax_error(self.statement, file.start)
+        position = FIRST_EVENT
+        if self.accept("FROM"):
+            position = self._position()
+        return ShowBinlogEvents(None if file is None else file.value, position, self._limit())
+
+    def _position(self) -> int:
+        token = self.token
+        if token.kind is not TokenKind.NUMBER or len(token.value) > MAX_DIGITS or not token.value[0].isdigit():
+            raise self.error()
+        self.advance()
+        return min(int(float(token.value)) if not token.value.isdigit() else int(token.value), MAX_BIGINT_UNSIGNED)
 
     def _show_tables(self, *, full: bool) -> ShowTables:
         database = self.name() if self.accept("FROM") or self.accept("IN") else None

@@ -175,6 +175,15 @@ def wrong_argument_count(function: str) -> Refusal:
     return Refusal(1582, "42000", f"Incorrect parameter count in the call to native function '{function}'")
 
 
+def cannot_show_events(why: str) -> Refusal:
+    """1220, and what is wrong."""
+    return Refusal(1220, "HY000", f"Error when executing command SHOW BINLOG EVENTS: {why}")
+
+
+def query_interrupted() -> Refusal:
+    return Refusal(1317, "70100", "Query execution was interrupted")
+
+
 def malformed_gtid_set(text: str) -> Refusal:
     return Refusal(1772, "HY000", f"Malformed GTID set specification '{printable(text)}'.")
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import Enum
 from typing import Any, TypeAlias
 
+from binlogd.binlog.gtid import GtidSet
 from binlogd.sender.sql.expressions import Value
+
+_NUMBER_PREFIX = re.compile(r"\s*+([+-]?(?:[0-9]++(?:\.[0-9]*+)?+|\.[0-9]++)(?:[eE][+-]?[0-9]{1,3}+)?+)")
 
 
 class ColumnKind(Enum):
@@ -60,7 +64,42 @@ class Errand:
     finish: Callable[[Mapping[str, Any] | None], Ok | ResultSet]
 
 
-Outcome: TypeAlias = Ok | ResultSet | Errand
+@dataclass(frozen=True, slots=True)
+class EventListing:
+    """Rows for SHOW BINLOG EVENTS, which may be more than fit into memory: the caller reads and sends them in turn.
+
+    The events of ``file`` (the oldest one's when it is None) from the first that does not begin before ``position``;
+    ``offset`` of them are passed over and at most ``count`` shown, all when it is None.
+    """
+
+    columns: tuple[ColumnSpec, ...]
+    file: str | None
+    position: int
+    offset: int
+    count: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Until ``gtids`` are published, or ``timeout`` seconds went by (None: without end).
+
+    ``finish`` goes on when it is known whether they are, and may have to wait again.
+    """
+
+    gtids: GtidSet
+    timeout: float | None
+    finish: Callable[[bool], Outcome]
+
+
+Outcome: TypeAlias = Ok | ResultSet | Errand | EventListing | Wait
+
+
+def number(value: Value) -> int | float | Decimal | None:
+    """``value`` as a number: of a text the one it begins with, else 0; None for NULL."""
+    if isinstance(value, str):
+        found = _NUMBER_PREFIX.match(value)
+        return float(found.group(1)) if found else 0
+    return value
 
 
 def as_text(value: Value) -> str | None:

@@ -131,6 +131,15 @@ class ShowBinaryLogStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class ShowBinlogEvents:
+    """SHOW BINLOG EVENTS; without ``file`` of the oldest one."""
+
+    file: str | None = None
+    position: int = 4
+    limit: Limit | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ShowReplicas:
     """SHOW REPLICAS, or SHOW SLAVE HOSTS, which has the columns' old names."""
 
@@ -246,6 +255,7 @@ Statement: TypeAlias = (
     | ShowStatus
     | ShowBinaryLogs
     | ShowBinaryLogStatus
+    | ShowBinlogEvents
     | ShowReplicas
     | ShowReplicaStatus
     | ShowProcesslist
@@ -290,6 +300,7 @@ REQUIREMENTS: Mapping[type[Statement | Assignment], Requirement] = MappingProxyT
         ShowStatus: Requirement(Role.MONITOR, "PROCESS"),
         ShowBinaryLogs: _ANYONE,
         ShowBinaryLogStatus: _ANYONE,
+        ShowBinlogEvents: Requirement(Role.REPLICA, "REPLICATION SLAVE"),
         ShowReplicas: Requirement(Role.MONITOR, "REPLICATION CLIENT"),
         ShowReplicaStatus: Requirement(Role.MONITOR, "SUPER, REPLICATION CLIENT"),
         ShowProcesslist: Requirement(Role.MONITOR, "PROCESS"),
