@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parent.parent
 SOURCES = ("src", "setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE")
-HOT = {"binlogd/binlog/framing", "binlogd/binlog/walk"}
+HOT = {"binlogd/binlog/excerpt", "binlogd/binlog/framing", "binlogd/binlog/walk"}
 TIMEOUT = 600  # seconds for a build on a busy machine; 30 on an idle one
 
 needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from binlogd import binlog
-from binlogd.binlog import framing, walk
+from binlogd.binlog import excerpt, framing, walk
 from binlogd.binlog.gtid import GtidSet
 from binlogd.errors import BinlogdError
 from tests.binlog.feeding import framed
@@ -34,7 +34,7 @@ def both() -> list[tuple[ModuleType, ModuleType]]:
         binlog.load_plain()
         plain = sys.modules[walk.__name__], sys.modules[framing.__name__]
     finally:
-        for name, module in zip(binlog.HOT, compiled, strict=True):
+        for name, module in zip(binlog.HOT, (*compiled, excerpt), strict=True):
             sys.modules[module.__name__] = module
             setattr(binlog, name, module)
     return [compiled, plain]
