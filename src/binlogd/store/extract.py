@@ -128,10 +128,14 @@ def plan(folder: DataFolder, wanted: Wanted, published: Publication | None = Non
             if index == first[number.number] > begin:
                 left_out |= _claim(file) or GtidSet()
             part = _part(file, left_out, wanted)
-            if part is not None and (parts or part.needed or part.file.damage or not wanted.by_gtid):
+            if part is not None:
                 parts.append(part)
             left_out |= file.summary.added
         begin = end
+    if wanted.by_gtid and not _nameless(files[-1]) and (files[-1].summary.added or _claim(files[-1])):
+        # From before GTIDs were switched on: in every backup that has any.
+        while parts and not parts[0].needed and not parts[0].file.damage:
+            del parts[0]
     _refuse_nameless(parts, wanted)
     return Plan(wanted, parts, before, files[-1])
 
