@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
+import pty
+import re
+import select
+import struct
 import subprocess
 import sys
+import termios
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -135,3 +141,49 @@ def test_across_a_failover(failover: Failover, tmp_path: Path) -> None:  # noqa:
     apply(empty, data)
     assert checksum_all(empty) == checksum_all(new)
     assert GtidSet.parse(empty.gtid_executed) == GtidSet.parse(new.gtid_executed)
+
+
+def _shown(terminal: int, wanted: bytes) -> bytes:
+    """What comes from the terminal, up to ``wanted``."""
+    found = b""
+    while wanted not in found:
+        ready, _, _ = select.select([terminal], [], [], 30)
+        assert ready, found
+        found += os.read(terminal, 65536)
+    return found
+
+
+@pytest.mark.parametrize("key", [b"q", b"\x03"], ids=["q", "Ctrl-C"])
+def test_top_in_a_terminal(site: Site, key: bytes) -> None:
+    """Live, through a resize, and the terminal is as it was."""
+    command = [sys.executable, "-m", "binlogd", "top", "--interval", "0.2", "--data-dir", str(site.binlogd.data)]
+    ours, theirs = pty.openpty()
+    try:
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+        before = termios.tcgetattr(theirs)
+        environ = {**os.environ, "TERM": "xterm", "NO_COLOR": "1"}
+        top = subprocess.Popen(
+            command, stdin=theirs, stdout=theirs, stderr=theirs, env=environ, start_new_session=True, preexec_fn=_owned
+        )
+        try:
+            first = _shown(ours, b"transactions/s")
+            assert f"streaming {site.source.host}:{site.source.port}".encode() in first
+            assert b"\x1b[?1049h" in first, "a screen of its own"
+            assert not re.search(rb"\x1b\[[0-9;]*3[0-7]m", first), "no colours"
+            fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 30, 0, 0))
+            _shown(ours, "…".encode())  # what is too long for the terminal now
+            os.write(ours, key)
+            _shown(ours, b"\x1b[?1049l")
+            assert top.wait(30) == (0 if key == b"q" else 130)
+        finally:
+            top.kill()
+            top.wait()
+        assert termios.tcgetattr(theirs) == before
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
+def _owned() -> None:
+    """Have the new session own its terminal, so that Ctrl-C there reaches it."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)

@@ -11,8 +11,9 @@ time, the moment of its commit in microseconds since 1970:
     everything else                                        the event's own timestamp, in seconds
 
 Of groups that are not left out the first of ``from_time`` or later ``begun`` it all, and the first of ``to_time`` or
-later ``ended`` it: what is chosen is a stretch of history, without holes, however clocks were set meanwhile. What stands
-between transactions is the old files' own (FORMAT_DESCRIPTION, PREVIOUS_GTIDS, ROTATE, STOP, MariaDB's lists) and goes.
+later ``ended`` it: what is chosen is a stretch of history, without holes, however clocks were set meanwhile. What
+stands between transactions is the old files' own (FORMAT_DESCRIPTION, PREVIOUS_GTIDS, ROTATE, STOP, MariaDB's lists)
+and goes.
 
 Every event is checked by the walk before it is put out. ``out[:settled]`` is whole transactions; what is behind belongs
 to one of which the end has not been seen, and goes with ``drop`` when there is none.

@@ -6,7 +6,8 @@ first: what timelines share is in it once. That is the order in which the source
     wanted   not in ``without``, in ``within``, and between two moments: excerpt.py tells what a transaction's time is
 
 Times bound a *stretch* of that order: from its first transaction of ``from_time`` or later up to, and without, the
-first of ``to_time`` or later. The result of applying it is a state that the source was in, even where a clock was set back.
+first of ``to_time`` or later. The result of applying it is a state that the source was in, even where a clock was set
+back.
 
 Its first two events are FORMAT_DESCRIPTION and PREVIOUS_GTIDS, which names what is before it: ``without``, or what the
 store knows to be before its first transaction. Where a file is of another server version its FORMAT_DESCRIPTION is put
