@@ -8,6 +8,7 @@ import os
 import pty
 import re
 import select
+import signal
 import struct
 import subprocess
 import sys
@@ -185,5 +186,6 @@ def test_top_in_a_terminal(site: Site, key: bytes) -> None:
 
 
 def _owned() -> None:
-    """Have the new session own its terminal, so that Ctrl-C there reaches it."""
+    """Have the new session own its terminal, so that Ctrl-C there reaches it, which pytest-xdist's workers ignore."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
