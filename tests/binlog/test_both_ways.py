@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 import sys
 from collections.abc import Callable
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -188,14 +189,15 @@ def excerpted(walk: ModuleType, excerpt: ModuleType, data: bytearray, chance: ra
     made = excerpt.Excerpt(checksum=into, **bounds)
     made.begin(walk.Walk(position=4, checksum=checksum), has.covering if has is not None else None)
     made.stand(4)
-    written, start, results = bytearray(), 0, []
+    written, start = bytearray(), 0
+    results: list[Any] = []
     for end in sorted(chance.randrange(len(data) + 1) for _ in range(6)) + [len(data)] * 3:
         buffer = bytearray(data[start:end])
         out = bytearray(made.filled + excerpt.room_for(len(buffer)))
         if not buffer:
             continue
         made.filled = made.settled = 0
-        result = outcome(lambda buffer=buffer, out=out: made.scan(buffer, 0, len(buffer), memoryview(out)))
+        result = outcome(partial(made.scan, buffer, 0, len(buffer), memoryview(out)))
         written += out[: made.filled]
         results.append((result, made.filled, made.settled, made.position, made.settled_position, made.group))
         results.append((made.begun, made.ended, made.transactions, made.consumed))
