@@ -6,7 +6,7 @@ PYTHON  ?= python3
 WORKERS ?= 4
 VENV    := .venv
 BIN     := $(VENV)/bin
-HOT     := walk framing
+HOT     := walk framing excerpt
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-all lint prepare bench bench-quick soak fuzz screenshots wheel

@@ -7,7 +7,7 @@ import os
 
 from setuptools import Extension, setup
 
-HOT = ("walk", "framing")
+HOT = ("walk", "framing", "excerpt")
 DIRECTIVES = {
     "language_level": 3,
     "annotation_typing": False,  # the .pxd files say what is C; annotations speak to people and mypy

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parent.parent
 SOURCES = ("src", "setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE")
-HOT = {"binlogd/binlog/framing", "binlogd/binlog/walk"}
+HOT = {"binlogd/binlog/excerpt", "binlogd/binlog/framing", "binlogd/binlog/walk"}
 PAGE = {str(path.relative_to(ROOT / "src")) for path in (ROOT / "src/binlogd/web/page").iterdir()}
 TIMEOUT = 600  # seconds for a build on a busy machine; 30 on an idle one
 

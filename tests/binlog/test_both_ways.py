@@ -8,13 +8,14 @@ from __future__ import annotations
 import random
 import sys
 from collections.abc import Callable
+from functools import partial
 from types import ModuleType
 from typing import Any
 
 import pytest
 
 from binlogd import binlog
-from binlogd.binlog import framing, walk
+from binlogd.binlog import excerpt, framing, walk
 from binlogd.binlog.gtid import GtidSet
 from binlogd.errors import BinlogdError
 from tests.binlog.feeding import framed
@@ -27,17 +28,23 @@ FOUND = ("position", "transaction_end", "transactions", "first_time", "last_time
 
 
 @pytest.fixture(scope="module")
-def both() -> list[tuple[ModuleType, ModuleType]]:
-    """(walk, framing), compiled and not."""
-    compiled = walk, framing
+def every() -> list[tuple[ModuleType, ...]]:
+    """(walk, framing, excerpt), compiled and not."""
+    compiled = walk, framing, excerpt
     try:
         binlog.load_plain()
-        plain = sys.modules[walk.__name__], sys.modules[framing.__name__]
+        plain = tuple(sys.modules[module.__name__] for module in compiled)
     finally:
         for name, module in zip(binlog.HOT, compiled, strict=True):
             sys.modules[module.__name__] = module
             setattr(binlog, name, module)
     return [compiled, plain]
+
+
+@pytest.fixture(scope="module")
+def both(every: list[tuple[ModuleType, ...]]) -> list[tuple[ModuleType, ModuleType]]:
+    """(walk, framing), compiled and not."""
+    return [(one[0], one[1]) for one in every]
 
 
 def test_they_are_two(both: list[tuple[ModuleType, ModuleType]]) -> None:
@@ -169,3 +176,40 @@ def test_what_is_not_within_the_buffers_is_refused(both: list[tuple[ModuleType, 
     for at, length in ((-1, 30), (0, size + 1), (size - 5, 5), (0, -1)):
         with pytest.raises(BinlogdError):
             walk_module.Walk(position=4, checksum=4).whole(data, at, length)
+
+
+def excerpted(walk: ModuleType, excerpt: ModuleType, data: bytearray, chance: random.Random) -> list[Any]:
+    """What becomes of the bytes, given in pieces; at their end, where they are bad, or where the excerpt ends."""
+    checksum, into = chance.choice((0, 4)), chance.choice((0, 4))
+    bounds = {
+        "from_time": chance.choice((None, 1_700_000_005_000_000)),
+        "to_time": chance.choice((2**60, 10**15 * 17 // 10)),
+    }
+    has = chance.choice((None, GtidSet.parse(f"{UUID_A}:2-4,{UUID_B}:nightly:1")))
+    made = excerpt.Excerpt(checksum=into, **bounds)
+    made.begin(walk.Walk(position=4, checksum=checksum), has.covering if has is not None else None)
+    made.stand(4)
+    written, start = bytearray(), 0
+    results: list[Any] = []
+    for end in sorted(chance.randrange(len(data) + 1) for _ in range(6)) + [len(data)] * 3:
+        buffer = bytearray(data[start:end])
+        out = bytearray(made.filled + excerpt.room_for(len(buffer)))
+        if not buffer:
+            continue
+        made.filled = made.settled = 0
+        result = outcome(partial(made.scan, buffer, 0, len(buffer), memoryview(out)))
+        written += out[: made.filled]
+        results.append((result, made.filled, made.settled, made.position, made.settled_position, made.group))
+        results.append((made.begun, made.ended, made.transactions, made.consumed))
+        if result is not None or made.ended:
+            break
+        start += made.consumed
+    return [bytes(written), *results]
+
+
+def test_excerpt(every: list[tuple[ModuleType, ...]]) -> None:
+    for seed in range(ROUNDS):
+        chance = random.Random(seed)
+        data = mutated(bytes(sample(chance.choice((CRC32, OFF))).data[4:]), chance)
+        outcomes = [excerpted(one[0], one[2], data, random.Random(seed)) for one in every]
+        assert outcomes[0] == outcomes[1], seed

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from binlogd.cli import verify
+from binlogd.cli import bar
 from binlogd.store.layout import DataFolder
 from tests.binlog.making import OFF, UUID_A, Log
 from tests.cli.support import NEWEST, binlogd, make_store, the_error
@@ -172,7 +172,7 @@ def test_repair_without_a_source_says_so(tmp_path: Path) -> None:
 @pytest.mark.parametrize("slow", [False, True])
 def test_progress_on_a_terminal_once_it_takes_long(tmp_path: Path, slow: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     sound_store(tmp_path)
-    patience = f"from binlogd.cli import verify; verify.PATIENCE = {0.0 if slow else verify.PATIENCE}"
+    patience = f"from binlogd.cli import bar; bar.PATIENCE = {0.0 if slow else bar.PATIENCE}"
     run = f"{patience}; from binlogd.cli.main import main; raise SystemExit(main())"
     ours, theirs = pty.openpty()
     try:

@@ -16,7 +16,7 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 from binlogd import binlog
-from binlogd.binlog import framing, walk
+from binlogd.binlog import excerpt, framing, walk
 from binlogd.binlog.crc import crc32
 from binlogd.binlog.events import FormatDescription, Rotate
 from binlogd.binlog.framing import room_for
@@ -43,7 +43,7 @@ def builds() -> tuple[tuple[ModuleType, ModuleType], ...]:
         binlog.load_plain()
         plain = sys.modules[walk.__name__], sys.modules[framing.__name__]
     finally:
-        for name, module in zip(binlog.HOT, compiled, strict=True):
+        for name, module in zip(binlog.HOT, (*compiled, excerpt), strict=True):
             sys.modules[module.__name__] = module
             setattr(binlog, name, module)
     return compiled, plain

@@ -11,7 +11,7 @@ import sys
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 
-HOT = ("walk", "framing")
+HOT = ("walk", "framing", "excerpt")
 
 
 def pure_wanted() -> bool:

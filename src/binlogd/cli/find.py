@@ -14,7 +14,6 @@ from binlogd.cli.options import config_option, data_dir_option, json_option
 if TYPE_CHECKING:
     from binlogd.binlog.gtid import GtidSet
     from binlogd.store.layout import DataFolder
-    from binlogd.store.publication import Publication
     from binlogd.store.seek import Place
 
 
@@ -30,14 +29,14 @@ def command(gtid: str | None, time: str | None, as_json: bool, config: str | Non
 
     Exit code 1: something is not stored, and is named.
     """
-    from binlogd.cli.stores import existing_store
+    from binlogd.cli.stores import a_moment, existing_store, gtid_set
     from binlogd.errors import BinlogdError
 
     if gtid is not None and time is None:
-        wanted = _set(gtid)
+        wanted = gtid_set("--gtid", gtid)
         places, missing, hint = _by_gtid(existing_store(data_dir, config), wanted)
     elif time is not None and gtid is None:
-        moment = _moment(time)
+        moment = a_moment("--time", time)
         places, missing, hint = _by_time(existing_store(data_dir, config), moment)
     else:
         raise click.UsageError("say what to find: --gtid SET or --time T")
@@ -49,46 +48,20 @@ def command(gtid: str | None, time: str | None, as_json: bool, config: str | Non
         raise BinlogdError(f"not stored: {missing}", hint=hint)
 
 
-def _set(text: str) -> GtidSet:
-    from binlogd.binlog.gtid import GtidSet, GtidSyntaxError
-
-    try:
-        return GtidSet.parse(text)
-    except GtidSyntaxError as bad:
-        raise click.UsageError(f"--gtid: {bad}") from bad
-
-
-def _moment(text: str) -> float:
-    """Seconds since the epoch."""
-    try:
-        seconds = datetime.fromisoformat(text).timestamp()
-        datetime.fromtimestamp(seconds, UTC)
-    except (ValueError, OverflowError, OSError) as bad:
-        raise click.UsageError(f"--time: {text!r} is no moment like 2026-11-22T18:00:00Z") from bad
-    return seconds
-
-
-def _published(folder: DataFolder) -> Publication | None:
-    """What the receiver says is durable; what else it has written is not stored yet. None: there is no receiver."""
-    from binlogd.control.sockets import RECEIVER, ask_status
-    from binlogd.store.publication import Publication
-
-    said = ask_status(folder.path / RECEIVER)
-    return Publication.decode(said["publication"]) if said is not None and said["publication"] else None
-
-
 def _by_gtid(folder: DataFolder, wanted: GtidSet) -> tuple[list[Place], str, str]:
     """The places, what is not stored, and what to do about that."""
+    from binlogd.cli.stores import published
     from binlogd.store.seek import find_gtids
 
-    places, missing = find_gtids(folder, wanted, _published(folder))
+    places, missing = find_gtids(folder, wanted, published(folder))
     return places, missing.compact(), "see gtid_executed and gtid_purged in `binlogd status`"
 
 
 def _by_time(folder: DataFolder, moment: float) -> tuple[list[Place], str, str]:
+    from binlogd.cli.stores import published
     from binlogd.store.seek import begins, find_time
 
-    place = find_time(folder, math.ceil(moment), _published(folder))
+    place = find_time(folder, math.ceil(moment), published(folder))
     beginning = begins(folder)
     asked = _time(math.floor(moment))
     if beginning is None or place is None:

@@ -41,9 +41,11 @@ COMMANDS = {
     "receive": "Only receive from the source.",
     "serve": "Only serve replicas.",
     "status": "What a running binlogd is doing.",
+    "top": "What a running binlogd is doing, live in the terminal.",
     "list": "The stored files.",
     "find": "Where a GTID set or a moment is stored.",
     "events": "The events of a file, one a line.",
+    "dump": "Some of the stored transactions as one binary log on stdout.",
     "purge": "Remove the oldest files.",
     "verify": "Check every stored byte, and mend what can be mended.",
 }

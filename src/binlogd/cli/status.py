@@ -37,12 +37,12 @@ def _lines(status: dict[str, Any]) -> Iterator[str]:
     free = f", {human_size(store['free_bytes'])} free" if store["free_bytes"] is not None else ""
     yield from aligned(
         [
-            ("source", _source(source)),
+            ("source", source_line(source)),
             ("received", f"{source['file']}:{source['position']}" if source.get("file") else "nothing yet"),
             ("published", f"{published['file']}:{published['position']}" if published["file"] else "nothing yet"),
             ("gtid_executed", store["gtid_executed"] or "(none)"),
             ("gtid_purged", store["gtid_purged"] or "(none)"),
-            ("store", f"{_count(store['files'], 'file')}, {human_size(store['bytes'])}{free}"),
+            ("store", f"{counted(store['files'], 'file')}, {human_size(store['bytes'])}{free}"),
             ("listener", f"{server['state']} {server.get('listen', '')}".rstrip()),
         ]
     )
@@ -68,7 +68,8 @@ def _lines(status: dict[str, Any]) -> Iterator[str]:
         yield printable(f"{alarm['severity'].upper()} {alarm['code']}: {alarm['message']}{hint}")
 
 
-def _source(source: dict[str, Any]) -> str:
+def source_line(source: dict[str, Any]) -> str:
+    """What the source is and does."""
     if "host" not in source:
         return str(source["state"])
     text = f"{source['state']} {source['host']}:{source['port']}"
@@ -77,5 +78,6 @@ def _source(source: dict[str, Any]) -> str:
     return f"{text} {source['last_error'] or ''}".rstrip()
 
 
-def _count(number: int, noun: str) -> str:
+def counted(number: int, noun: str) -> str:
+    """``1 file``, ``2 files``."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

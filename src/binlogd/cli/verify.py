@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,8 +15,6 @@ if TYPE_CHECKING:
 
     from binlogd.store.layout import DataFolder
     from binlogd.store.verify import Finding, Verification
-
-PATIENCE = 2.0  # seconds before there is anything about progress
 
 EXIT_FOUND = 1
 
@@ -80,6 +75,7 @@ def _verify(
     folder: DataFolder, only: set[Path] | None, show: Callable[[Finding], None] | None
 ) -> tuple[Verification, list[Finding]]:
     """One run: everything it found was shown as it was found."""
+    from binlogd.cli.bar import a_bar
     from binlogd.control.sockets import RECEIVER, ask_status
     from binlogd.store.publication import Publication
     from binlogd.store.verify import Verification
@@ -87,38 +83,13 @@ def _verify(
     receiver = ask_status(folder.path / RECEIVER)
     published = Publication.decode(receiver["publication"]) if receiver is not None else None
     found = []
-    with _progress() as progress:
+    with a_bar() as progress:
         run = Verification(folder, published=published, only=only, progress=progress)
         for finding in run.findings():
             found.append(finding)
             if show is not None:
                 show(finding)
     return run, found
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int, int, str], None] | None]:
-    """A bar on the terminal, once it takes long; nothing anywhere else."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-
-    began = time.monotonic()
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(binary_units=True), TimeRemainingColumn())
-    bar = Progress(*columns, console=Console(stderr=True), transient=True)
-    task = bar.add_task("", total=None)
-
-    def tell(done: int, total: int, name: str) -> None:
-        if not bar.live.is_started and time.monotonic() - began > PATIENCE:
-            bar.start()
-        bar.update(task, completed=done, total=total, description=name)
-
-    try:
-        yield tell
-    finally:
-        bar.stop()
 
 
 def _show(finding: Finding) -> None:

@@ -251,7 +251,7 @@ class _File:
 
 @contextmanager
 def _opened(path: Path, end: int | None) -> Iterator[_File | None]:
-    """The file, open; None when it has no FORMAT_DESCRIPTION (yet). ``end`` as in ``_Stored``."""
+    """The file, open; None when it has no FORMAT_DESCRIPTION (yet). ``end`` as in ``Stored``."""
     with explained("read", path):
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -266,7 +266,7 @@ def _opened(path: Path, end: int | None) -> Iterator[_File | None]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Stored:
+class Stored:
     """A file of the store. ``end`` is what counts of the newest; None: it is finished, and all of it does."""
 
     timeline: Timeline
@@ -279,13 +279,13 @@ class _Stored:
         return self.timeline.path / self.name
 
 
-def _listing(folder: DataFolder, published: Publication | None) -> list[_Stored]:
+def listing(folder: DataFolder, published: Publication | None) -> list[Stored]:
     """The files, oldest first, as far as they are durable.
 
     That is what a receiver has ``published``. Without one the newest file is settled before it is looked at, as every
     reader does.
     """
-    files = [_Stored(timeline, name) for timeline in folder.timelines() for name in timeline.binlogs()]
+    files = [Stored(timeline, name) for timeline in folder.timelines() for name in timeline.binlogs()]
     if published is not None:
         place = published.timeline, binlog_number(published.file) if published.file else 0
         files = [file for file in files if (file.timeline.number, binlog_number(file.name)) <= place]
@@ -307,7 +307,7 @@ def find_gtids(
 
     ``published`` is what a receiver says; None when there is none.
     """
-    files = _listing(folder, published)
+    files = listing(folder, published)
     places = []
     begin = 0
     for _, group in groupby(files, key=attrgetter("timeline")):
@@ -336,7 +336,7 @@ def holding(claims: Claims, begin: int, end: int, wanted: GtidSet) -> Iterator[t
     yield from holding(claims, middle, end, wanted if claim is None else wanted - claim)
 
 
-def _find_part(file: _Stored, part: GtidSet) -> Place | None:
+def _find_part(file: Stored, part: GtidSet) -> Place | None:
     """What a file holds of ``part``; None when nothing."""
     with _opened(file.path, file.end) as opened:
         if opened is None:
@@ -385,7 +385,7 @@ def begins(folder: DataFolder) -> int | None:
     """When the oldest file was made, seconds since the epoch; None for an empty store."""
     for timeline in folder.timelines():
         for name in timeline.binlogs()[:1]:
-            return _made(_Stored(timeline, name))
+            return made(Stored(timeline, name))
     return None
 
 
@@ -394,13 +394,13 @@ def find_time(folder: DataFolder, moment: int, published: Publication | None = N
 
     Of timelines that overlap the newest counts that begins before the moment. ``published`` is as in ``find_gtids``.
     """
-    files = _listing(folder, published)
+    files = listing(folder, published)
     numbers = [file.timeline.number for file in files]
     start, end = 0, len(files)
     while end:
         begin = bisect_left(numbers, numbers[end - 1])
-        if begin == 0 or _made(files[begin]) < moment:
-            start = max(begin + bisect_left(files[begin:end], moment, key=_made) - 1, begin)
+        if begin == 0 or made(files[begin]) < moment:
+            start = max(begin + bisect_left(files[begin:end], moment, key=made) - 1, begin)
             break
         end = begin
     for file in files[start:]:
@@ -410,13 +410,13 @@ def find_time(folder: DataFolder, moment: int, published: Publication | None = N
     return None
 
 
-def _made(file: _Stored) -> int:
+def made(file: Stored) -> int:
     """The timestamp of the file's first event; 0 while it has none."""
     with _opened(file.path, file.end) as opened:
         return Header.decode(opened.head.format).timestamp if opened is not None else 0
 
 
-def _find_from(file: _Stored, moment: int) -> Place | None:
+def _find_from(file: Stored, moment: int) -> Place | None:
     with _opened(file.path, file.end) as opened:
         if opened is None:
             return None

@@ -1,0 +1,292 @@
+"""``binlogd dump`` over stores made byte by byte: what is in its output, and that it is a sound binary log."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from binlogd.binlog.gtid import GtidSet
+from binlogd.binlog.header import HEADER_LENGTH, ChecksumAlgorithm, EventType, Header
+from binlogd.store.extract import Extraction, Wanted, plan
+from binlogd.store.index import write_index
+from binlogd.store.layout import DataFolder
+from binlogd.store.reader import read_contents
+from tests.binlog.making import CRC32, OFF, SID_B, TIME, UUID_A, UUID_B, Log, later, sample
+from tests.cli.support import NEWEST, make_store, the_error
+from tests.store.support import Quick
+
+FIRST = "mysql-bin.000001"
+EVERYTHING = Wanted()
+OURS = {EventType.FORMAT_DESCRIPTION, EventType.PREVIOUS_GTIDS, EventType.ROTATE, EventType.STOP}
+
+
+def dump(data_dir: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("BINLOGD_")}
+    command = [sys.executable, "-m", "binlogd", "dump", "--data-dir", str(data_dir), *arguments]
+    return subprocess.run(command, capture_output=True, env=environ | {"TZ": "UTC"}, timeout=60, check=False)
+
+
+def put(data_dir: Path, timeline: int, uuid: str, **files: bytes) -> Path:
+    folder = data_dir / "binlogs" / f"{timeline:04}-{uuid}"
+    folder.mkdir(parents=True, exist_ok=True)
+    data_dir.chmod(0o700)
+    for number, data in files.items():
+        (folder / f"mysql-bin.{number.removeprefix('f').zfill(6)}").write_bytes(data)
+    return folder
+
+
+def extracted(data_dir: Path, wanted: Wanted = EVERYTHING) -> bytes:
+    out = bytearray()
+    Extraction(plan(DataFolder(data_dir), wanted), out.extend).run()
+    return bytes(out)
+
+
+def sound(data: bytes, folder: Path) -> tuple[GtidSet, GtidSet | None]:
+    """It is a binary log without a fault; what is in it, and what it says is before it."""
+    path = folder / "output"
+    path.write_bytes(data)
+    contents = read_contents(path)
+    assert contents is not None
+    assert (contents.torn, contents.walk.transaction_end) == ("", len(data))
+    return contents.added, contents.head.previous
+
+
+def bodies(data: bytes, checksum: int = 4) -> list[tuple[int, int, int, bytes]]:
+    """All but where they stand, of the events that are of transactions."""
+    found, at = [], 4
+    while at < len(data):
+        header = Header.decode(data, at)
+        end = at + header.length
+        if header.type not in OURS:
+            length = 4 if header.type == EventType.FORMAT_DESCRIPTION else checksum
+            found.append((header.timestamp, header.type, header.flags, data[at + HEADER_LENGTH : end - length]))
+        at = end
+    return found
+
+
+def gtids(text: str) -> GtidSet:
+    return GtidSet.parse(text)
+
+
+def test_everything_is_one_binary_log(tmp_path: Path) -> None:
+    timeline = make_store(tmp_path)
+    done = dump(tmp_path)
+    assert (done.returncode, done.stderr) == (0, b"")
+    added, previous = sound(done.stdout, tmp_path)
+    assert (added, previous) == (gtids(f"{UUID_A}:1-6"), GtidSet())
+    stored = bodies((timeline / FIRST).read_bytes()) + bodies((timeline / NEWEST).read_bytes())
+    assert bodies(done.stdout) == stored[:-1], "the seventh, which is torn, is not in it"
+
+
+def test_what_a_restored_backup_lacks(tmp_path: Path) -> None:
+    make_store(tmp_path)
+    done = dump(tmp_path, "--from-gtid", f"{UUID_A}:1-2:4,{UUID_B}:9")
+    assert (done.returncode, done.stderr) == (0, b"")
+    added, previous = sound(done.stdout, tmp_path)
+    assert added == gtids(f"{UUID_A}:3:5-6")
+    assert previous == gtids(f"{UUID_A}:1-2:4,{UUID_B}:9")
+
+
+def test_up_to_a_set(tmp_path: Path) -> None:
+    make_store(tmp_path)
+    done = dump(tmp_path, "--from-gtid", f"{UUID_A}:1", "--to-gtid", f"{UUID_A}:1-5")
+    added, _ = sound(done.stdout, tmp_path)
+    assert added == gtids(f"{UUID_A}:2-5")
+    error = the_error(_text(dump(tmp_path, "--to-gtid", f"{UUID_A}:1-8")), 1)
+    assert f"not stored: {UUID_A}:7-8" in error
+
+
+def _text(done: subprocess.CompletedProcess[bytes]) -> subprocess.CompletedProcess[str]:
+    assert done.stdout == b"", "nothing was written"
+    return subprocess.CompletedProcess(done.args, done.returncode, "", done.stderr.decode())
+
+
+def test_nothing_is_a_binary_log_too(tmp_path: Path) -> None:
+    make_store(tmp_path)
+    done = dump(tmp_path, "--from-gtid", f"{UUID_A}:1-6")
+    assert sound(done.stdout, tmp_path) == (GtidSet(), gtids(f"{UUID_A}:1-6"))
+
+
+def at(seconds: float) -> str:
+    return datetime.fromtimestamp(TIME + seconds, UTC).isoformat()
+
+
+@pytest.mark.parametrize(
+    ("begin", "end", "expected", "before"),
+    [
+        (None, 1000, "1-4", ""),
+        (1000, None, "5-8", "1-4"),
+        (1002, None, "5-8", "1-4"),
+        (1002.5, None, "6-8", "1-5"),
+        (1000, 1007, "5", "1-4"),
+        (1003, 2000, "6", "1-5"),
+        (5000, None, "", "1-8"),
+        (1008, 1009, "", "1-6"),
+    ],
+)
+def test_between_moments(tmp_path: Path, begin: float | None, end: float | None, expected: str, before: str) -> None:
+    """The first file's transactions are from second 2 on, those of the others a thousand later each."""
+    files = {
+        "f1": bytes(Log().begin_file().transaction(1).transaction(2).transaction(3).transaction(4).data),
+        "f2": later(Log().begin_file(f"{UUID_A}:1-4").transaction(5).transaction(6), 1000),
+        "f3": later(Log().begin_file(f"{UUID_A}:1-6").transaction(7).transaction(8), 2000),
+    }
+    put(tmp_path, 1, UUID_A, **files)
+    options = [("--from-time", begin), ("--to-time", end)]
+    done = dump(tmp_path, *(text for name, time in options if time is not None for text in (name, at(time))))
+    assert (done.returncode, done.stderr) == (0, b"")
+    added, previous = sound(done.stdout, tmp_path)
+    assert added == gtids(f"{UUID_A}:{expected}" if expected else "")
+    if expected:
+        assert previous == gtids(f"{UUID_A}:{before}" if before else "")
+
+
+def test_no_transaction_behind_the_first_that_is_too_late(tmp_path: Path) -> None:
+    """A clock that was set back makes no hole: what is before it in time stands behind it in history."""
+    late = later(Log().begin_file().transaction(1).transaction(2), 1000)
+    early = bytes(Log().begin_file(f"{UUID_A}:1-2").transaction(3).data)
+    put(tmp_path, 1, UUID_A, f1=late, f2=early)
+    added, _ = sound(extracted(tmp_path, Wanted(to_time=(TIME + 1004) * 1_000_000)), tmp_path)
+    assert added == gtids(f"{UUID_A}:1")
+
+
+def test_timelines_that_overlap(tmp_path: Path) -> None:
+    """What both have is in it once; a server of another version and without checksums is told of in between."""
+    old = Log().begin_file().transaction(1).transaction(2).transaction(3)
+    new = Log(OFF, version="9.7.0").begin_file(f"{UUID_A}:1").transaction(2).transaction(3)
+    new.transaction(1, SID_B).transaction(2, SID_B, sizes=(5000,))
+    put(tmp_path, 1, UUID_A, f1=bytes(old.data))
+    put(tmp_path, 2, UUID_B, f7=bytes(new.data))
+    data = extracted(tmp_path)
+    added, previous = sound(data, tmp_path)
+    assert (added, previous) == (gtids(f"{UUID_A}:1-3,{UUID_B}:1-2"), GtidSet())
+    assert data.count(b"8.0.36\0") == data.count(b"9.7.0\0") == 1
+    assert bodies(data) == bodies(bytes(old.data)) + bodies(bytes(new.data), 0)[-10:]
+
+
+def test_without_checksums_it_has_none(tmp_path: Path) -> None:
+    log = sample(OFF)
+    put(tmp_path, 1, UUID_A, f1=bytes(log.data))
+    data = extracted(tmp_path)
+    assert sound(data, tmp_path)[0] == log.set
+    assert bodies(data, 0) == bodies(bytes(log.data), 0)
+
+
+@pytest.mark.parametrize("positions", [True, False])
+def test_transactions_without_a_gtid_go_by_time(tmp_path: Path, positions: bool) -> None:
+    log = Log(version="10.11.6-MariaDB", log_positions=positions).begin_file(None)
+    for _ in range(3):
+        log.query(b"BEGIN")
+        log.rows()
+        log.xid()
+    put(tmp_path, 1, UUID_A, f1=bytes(log.data))
+    data = extracted(tmp_path, Wanted(from_time=(TIME + 2) * 1_000_000, to_time=(TIME + 5) * 1_000_000))
+    assert sound(data, tmp_path)[1] is None
+    assert bodies(data) == bodies(bytes(log.data))[3:6]
+    error = the_error(_text(dump(tmp_path, "--from-gtid", f"{UUID_A}:1")), 1)
+    assert "3 transactions without a GTID" in error
+    put(tmp_path, 2, UUID_B, f1=bytes(log.data))
+    assert "another source's history" in the_error(_text(dump(tmp_path)), 1)
+
+
+def test_what_was_purged_is_named(tmp_path: Path) -> None:
+    put(tmp_path, 1, UUID_A, f5=bytes(Log().begin_file(f"{UUID_A}:1-9").transaction(10).data))
+    error = the_error(_text(dump(tmp_path, "--from-gtid", f"{UUID_A}:1-7")), 1)
+    assert f"purged, and what follows does not apply without them: {UUID_A}:8-9" in error
+    error = the_error(_text(dump(tmp_path, "--from-time", at(-5))), 1)
+    assert "the store begins at 2023-11-14T22:13:20Z, later than --from-time" in error
+    assert sound(extracted(tmp_path), tmp_path) == (gtids(f"{UUID_A}:10"), gtids(f"{UUID_A}:1-9"))
+
+
+def test_a_file_that_is_missing_between(tmp_path: Path) -> None:
+    first = bytes(Log().begin_file().transaction(1).data)
+    put(tmp_path, 1, UUID_A, f1=first, f3=bytes(Log().begin_file(f"{UUID_A}:1-4").transaction(5).data))
+    assert f"{UUID_A}:2-4" in the_error(_text(dump(tmp_path)), 1)
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_damage_ends_it_with_a_whole_transaction(tmp_path: Path, large: bool) -> None:
+    """Of a transaction that is larger than all buffers nothing goes out either."""
+    sizes = (3_000_000,) * 3 if large else (100,)
+    first = Log().begin_file().transaction(1).transaction(2, sizes=sizes)
+    data = bytearray(first.data)
+    data[first.at(first.events[-1].start) - 50] ^= 1  # in the last rows, near the transaction's end
+    timeline = put(tmp_path, 1, UUID_A, f1=bytes(first.data), f2=bytes(Log().begin_file(first.set).data))
+    contents = read_contents(timeline / FIRST)
+    assert contents is not None
+    write_index(Quick(), timeline, contents.summary(FIRST, len(data)), b"")
+    (timeline / FIRST).write_bytes(data)
+    done = dump(tmp_path)
+    error = the_error(subprocess.CompletedProcess([], done.returncode, "", done.stderr.decode()), 4)
+    assert f"{timeline / FIRST}: the event at" in error and "fails its CRC-32" in error
+    assert sound(done.stdout, tmp_path)[0] == gtids(f"{UUID_A}:1")
+
+
+@pytest.mark.parametrize("algorithm", [CRC32, OFF])
+def test_large_transactions_go_through_whole(tmp_path: Path, algorithm: ChecksumAlgorithm) -> None:
+    log = (
+        Log(algorithm).begin_file().transaction(1).transaction(2, sizes=(2_500_000, 100, 1_400_000, 900_000, 3_000_000))
+    )
+    log.transaction(3).transaction(4, sizes=(600_000,)).transaction(5, sizes=(5_000_000,))
+    unended = Log(algorithm).begin_file(log.set).transaction(6)
+    unended.gtid(7)
+    unended.query(b"BEGIN")
+    for _ in range(6):
+        unended.rows(1_000_000)
+    put(tmp_path, 1, UUID_A, f1=bytes(log.data), f2=bytes(unended.data), f3=bytes(Log(CRC32).begin_file(log.set).data))
+    data = extracted(tmp_path, Wanted(without=gtids(f"{UUID_A}:4")))
+    assert sound(data, tmp_path)[0] == gtids(f"{UUID_A}:1-3:5-6")
+    start, end = log.starts[3], log.ends[3]
+    kept = bytes(log.data[:start] + log.data[end:])
+    found = bodies(data, algorithm.length)
+    stored = bodies(kept, algorithm.length) + bodies(bytes(unended.data), algorithm.length)
+    assert found == stored[:-8], "all but the seventh, which does not end"
+
+
+def test_what_is_older_than_gtids_is_in_every_backup(tmp_path: Path) -> None:
+    old = bytes(Log().begin_file().transaction().transaction().data)
+    put(tmp_path, 1, UUID_A, f1=old, f2=bytes(Log().begin_file().transaction(1).transaction(2).data))
+    added, _ = sound(extracted(tmp_path, Wanted(without=gtids(f"{UUID_A}:1"))), tmp_path)
+    assert added == gtids(f"{UUID_A}:2")
+
+
+def test_no_binary_log_goes_to_a_terminal(tmp_path: Path) -> None:
+    make_store(tmp_path)
+    ours, theirs = pty.openpty()
+    try:
+        command = [sys.executable, "-m", "binlogd", "dump", "--data-dir", str(tmp_path)]
+        done = subprocess.run(command, stdout=theirs, stderr=subprocess.PIPE, timeout=60, check=False)
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert done.returncode == 2
+    assert b"no text for a terminal" in done.stderr
+
+
+def test_a_reader_that_leaves(tmp_path: Path) -> None:
+    log = Log().begin_file()
+    for number in range(1, 200):
+        log.transaction(number, sizes=(20_000,))
+    put(tmp_path, 1, UUID_A, f1=bytes(log.data))
+    command = f"{sys.executable} -m binlogd dump --data-dir {tmp_path} | head -c 100 | wc -c"
+    done = subprocess.run(command, shell=True, capture_output=True, timeout=60, check=False)
+    assert (done.stdout.strip(), done.stderr) == (b"100", b"")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--from-gtid", "nonsense"),
+        ("--to-time", "yesterday"),
+        ("--from-time", "2026-11-22T18:00:00Z", "--to-time", "2026-11-22T18:00:00Z"),
+    ],
+)
+def test_bad_usage(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    make_store(tmp_path)
+    the_error(_text(dump(tmp_path, *arguments)), 2)
