@@ -23,6 +23,7 @@ def command(
 ) -> None:
     """Receive from the source, serve replicas, answer status and health over HTTP; until SIGTERM or Ctrl-C."""
     import asyncio
+    import os
     import signal
 
     from aiohttp import web
@@ -31,6 +32,7 @@ def command(
     from binlogd.cli.launch import encode_options, launched
     from binlogd.cli.reload import Reloading, answers_hangups
     from binlogd.config import Address, Purpose
+    from binlogd.control.notify import Herald, Notifier
     from binlogd.control.status import collect
     from binlogd.control.supervisor import Supervisor
     from binlogd.errors import ListenError
@@ -41,6 +43,7 @@ def command(
     from binlogd.web.server import StatusSite
 
     configure_logging(log_format, log_level)
+    notifier = Notifier.from_environment(os.environ)
     options = {"config": config, "source": source, "listen": listen, "data_dir": data_dir, "http": http}
     load = launched(options, Purpose.RUN, supervised=False)
     settings = load()
@@ -58,11 +61,13 @@ def command(
             log_format = "human" if sys.stderr.isatty() else "json"
         arguments = ["--log-format", log_format, "--log-level", log_level]
         supervisor = Supervisor(("receive", "serve"), arguments, encode_options(options))
+        herald = Herald(notifier, folder.path, supervisor.pids)
         reloading = Reloading(settings, load, ("http.listen",))
 
         async def reload() -> None:
-            if await asyncio.to_thread(reloading.again) is not None:
-                await supervisor.pass_on(signal.SIGHUP, answers_hangups)
+            with herald.reloading():
+                if await asyncio.to_thread(reloading.again) is not None:
+                    await supervisor.pass_on(signal.SIGHUP, answers_hangups)
 
         async def body() -> None:
             nonlocal code
@@ -71,8 +76,9 @@ def command(
             await runner.setup()
             await web.SockSite(runner, listening).start()
             get_logger(__name__).info("answering over HTTP", listen=str(Address(*listening.getsockname()[:2])))
+            herald.start()
             try:
-                code = await supervisor.run()
+                code = await supervisor.run(herald.stop)
             finally:
                 await runner.cleanup()
 
