@@ -8,6 +8,8 @@ import click
 
 from binlogd.cli.options import log_options, settings_options
 
+FIXED = ("http.listen",)
+
 
 @click.command(short_help="Receive, serve and answer over HTTP.")
 @settings_options
@@ -62,7 +64,7 @@ def command(
         arguments = ["--log-format", log_format, "--log-level", log_level]
         supervisor = Supervisor(("receive", "serve"), arguments, encode_options(options))
         herald = Herald(notifier, folder.path, supervisor.pids)
-        reloading = Reloading(settings, load, ("http.listen",))
+        reloading = Reloading(settings, load, FIXED)
 
         async def reload() -> None:
             with herald.reloading():
