@@ -64,8 +64,8 @@ def _configuration() -> Iterator[str]:
     yield 'Durations are `"500ms"`, `"30s"`, `"1h30m"`, `"7d"`; sizes are bytes or `"5GiB"`, `"500MB"`.'
     yield ""
     yield "On SIGHUP (`systemctl reload binlogd`, `kill -HUP` of `binlogd run`) the configuration is read again. A"
-    yield "wrong one changes nothing and is named in the log. Keys that say *restart* count after a restart, and are named in"
-    yield "the log when they were changed; the others count at once: another source, account, password or encryption is"
+    yield "wrong one changes nothing and is named in the log. Keys that say *restart* count after a restart, and are"
+    yield "named in the log when changed; the others count at once: another source, account, password or encryption is"
     yield "used from the next connection on, which is made at once, and users who are logged in stay so."
     yield from _table(None)
     for key in walk():
