@@ -52,7 +52,7 @@ def test_the_unit_is_sound_and_hardened(tmp_path: Path) -> None:
     unit.write_text(text.replace("/usr/bin/binlogd", "/bin/true").replace("Documentation=man:binlogd(1)", ""))
     done = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, "binlogd.service" in done.stderr) == (0, False), done.stderr
-    arguments = ["security", "--offline=true", "--threshold=15", "--no-pager", unit]
+    arguments = ["security", "--offline=true", "--threshold=15", "--no-pager", str(unit)]
     done = subprocess.run(["systemd-analyze", *arguments], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout[-300:]
 

@@ -49,4 +49,4 @@ Description: MySQL binlog server
 CONTROL
 echo /etc/binlogd/binlogd.toml > "$root/DEBIAN/conffiles"
 for script in postinst prerm postrm; do install -m 755 "$top/contrib/debian/$script" "$root/DEBIAN/$script"; done
-dpkg-deb --root-owner-group --build "$root" "$out/binlogd_${version}_$arch.deb"
+dpkg-deb --root-owner-group -Zgzip --build "$root" "$out/binlogd_${version}_$arch.deb"
