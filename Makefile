@@ -9,7 +9,7 @@ BIN     := $(VENV)/bin
 HOT     := walk framing excerpt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint prepare bench bench-quick soak fuzz screenshots wheel
+.PHONY: help setup demo test test-all lint prepare bench bench-quick soak fuzz screenshots wheel docs man deb
 
 help:
 	@echo "make demo      the failover story with real MySQL servers, less than a minute after the first download"
@@ -25,6 +25,8 @@ help:
 	@echo "               7 minutes, or FUZZ='--minutes 60 --jobs 2'"
 	@echo "make screenshots   the pictures of the status page into docs/images, 5 minutes"
 	@echo "make wheel     a wheel for this machine's Python and a source distribution, in dist/"
+	@echo "make docs      configuration reference, man page and completions, made from the program (make man: the same)"
+	@echo "make deb       a Debian package for this machine's release, in dist/"
 	@echo "make setup     only the virtual environment .venv"
 
 setup: $(VENV)/.ready
@@ -49,8 +51,8 @@ $(VENV)/.compiled: $(VENV)/.ready setup.py $(foreach name,$(HOT) machine,$(wildc
 	@touch $@
 
 lint: setup
-	$(BIN)/ruff check src tests testbed setup.py
-	$(BIN)/ruff format --check src tests testbed setup.py
+	$(BIN)/ruff check src tests testbed tools setup.py
+	$(BIN)/ruff format --check src tests testbed tools setup.py
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
@@ -106,3 +108,10 @@ screenshots: setup $(VENV)/.compiled
 # Compiled where there is a compiler; BINLOGD_PURE=1 makes a wheel for every machine, in plain Python.
 wheel: setup
 	$(BIN)/python -m build
+
+docs man: setup
+	@$(BIN)/python -m tools.documents
+
+# With its own virtual environment, made with the machine's python3: for this release and architecture.
+deb: setup
+	@contrib/debian/build.sh dist

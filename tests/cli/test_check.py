@@ -86,7 +86,7 @@ def test_the_file_that_counts_is_named(tmp_path: Path, ports: list[str]) -> None
 def test_text_is_one_line_a_check(tmp_path: Path, ports: list[str]) -> None:
     result = binlogd("check", "--source", NOWHERE, *ports, cwd=tmp_path, environ={"COLUMNS": "20"})
     assert (result.returncode, result.stderr) == (1, "")
-    assert len(result.stdout.splitlines()) == 7
+    assert len(result.stdout.splitlines()) == 8
     assert all(re.match(r"(ok   |warn |fail ) [a-z_.]+  +\S", text) for text in result.stdout.splitlines())
 
 

@@ -32,6 +32,11 @@ if TYPE_CHECKING:
     from binlogd.store.layout import DataFolder, Identity
 
 LITTLE_SPACE = 2 * 1024**3  # bytes; two binary logs of max_binlog_size's default: hours on a busy source
+FEW_INODES = 1000  # two for each stored file: days to weeks
+DESCRIPTORS_EACH = 2  # of a connection: its socket and the file it reads
+DESCRIPTORS_OWN = 64  # listeners, control sockets, the event loop, files that are looked at
+VOLATILE = frozenset({"tmpfs", "ramfs", "devtmpfs"})
+REMOTE = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "ceph", "glusterfs", "fuse.glusterfs", "fuse.sshfs"})
 HTTP_TIMEOUT = 2.0  # seconds for our own page, on this machine, to answer
 MAX_STATUS = 64 * 1024 * 1024  # bytes of its answer
 
@@ -75,6 +80,8 @@ def _checks(settings: Settings) -> Iterator[Line]:
     if worst(usable) is not Status.FAIL:  # else these would be about nothing, or say it again
         yield from _lock(folder, receiver)
         yield from lines
+    yield _descriptors(settings.server.max_connections)
+    yield from _users(settings)
     yield _listener(settings.server.listen, sender)
     yield _http(settings.http.listen, identity)
     yield from _sources(settings, folder, ours)
@@ -129,6 +136,7 @@ def _folder(path: Path, min_free: int) -> Iterator[Line]:
     else:
         yield ok("data_dir.mode", "is its owner's alone")
     yield _space(path, min_free)
+    yield from _file_system(path)
 
 
 def _places(path: Path) -> Iterator[Path]:
@@ -164,6 +172,69 @@ def _space(path: Path, min_free: int) -> Line:
         text = f"only {human_size(free)} are free: when the disk is full, nothing more is received"
         return warn("data_dir.space", text, "free some space, or move data_dir to a larger disk")
     return ok("data_dir.space", f"{human_size(free)} are free")
+
+
+def _file_system(path: Path) -> Iterator[Line]:
+    """What the folder lies on: whether fdatasync means what it says there, and room for names."""
+    from binlogd.units import human_size
+
+    kind = file_system_type(path, Path("/proc/self/mountinfo"))
+    if kind in VOLATILE:
+        text = f"{path} lies in memory ({kind}): a restart of the machine loses everything that was acknowledged"
+        yield fail("data_dir.file_system", text, "move data_dir to a disk")
+    elif kind in REMOTE:
+        text = f"{path} lies on {kind}: fdatasync is the server's word there, and its locks may fail"
+        yield warn(
+            "data_dir.file_system", text, "move data_dir to a local disk, or see that the server exports it sync"
+        )
+    elif kind is not None:
+        yield ok("data_dir.file_system", kind)
+    space = os.statvfs(path)
+    if space.f_files and space.f_favail < FEW_INODES:  # some file systems have no limit, and say 0
+        text = f"only {space.f_favail} more files can be made, with {human_size(space.f_bavail * space.f_frsize)} free"
+        yield warn("data_dir.inodes", text, "remove small files from that disk, or move data_dir to another")
+
+
+def file_system_type(path: Path, mounts: Path) -> str | None:
+    """The type of the file system of ``path`` by /proc/self/mountinfo; None when that cannot be told."""
+    device = os.stat(path).st_dev
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    try:
+        lines = mounts.read_text().splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        mount, _, rest = line.partition(" - ")
+        if mount.split()[2] == wanted:
+            return rest.split()[0]
+    return None
+
+
+def _descriptors(connections: int) -> Line:
+    import resource
+
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]  # which every process of ours takes
+    needed = connections * DESCRIPTORS_EACH + DESCRIPTORS_OWN
+    if hard == resource.RLIM_INFINITY or hard >= needed:
+        return ok("open_files", f"{'unlimited' if hard == resource.RLIM_INFINITY else hard} may be open at a time")
+    text = f"only {hard} may be open at a time, and server.max_connections = {connections} can need {needed}"
+    return warn(
+        "open_files", text, f"LimitNOFILE={needed} in the service, or ulimit -Hn; or lower server.max_connections"
+    )
+
+
+def _users(settings: Settings) -> Iterator[Line]:
+    """Whom the listener lets in too easily."""
+    address = settings.server.listen
+    if _is_loopback(address.host):
+        return
+    for user in settings.server.users:
+        subject = f"server.users.{user.name}"
+        if user.password is not None and not user.password.get_secret_value():
+            yield warn(subject, "has an empty password, and the listener is not on loopback", "give it a password")
+        elif user.role.value == "admin" and user.hosts is None:
+            text = "is an admin and may come from any address: whoever has the password changes the source"
+            yield warn(subject, text, 'give it hosts, such as ["localhost", "10.0.0.0/8"], or the role replica')
 
 
 def _lock(folder: DataFolder, receiver: dict[str, Any] | None) -> Iterator[Line]:

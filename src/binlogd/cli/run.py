@@ -8,6 +8,8 @@ import click
 
 from binlogd.cli.options import log_options, settings_options
 
+FIXED = ("http.listen",)
+
 
 @click.command(short_help="Receive, serve and answer over HTTP.")
 @settings_options
@@ -23,6 +25,7 @@ def command(
 ) -> None:
     """Receive from the source, serve replicas, answer status and health over HTTP; until SIGTERM or Ctrl-C."""
     import asyncio
+    import os
     import signal
 
     from aiohttp import web
@@ -32,6 +35,7 @@ def command(
     from binlogd.cli.reload import Reloading, answers_hangups
     from binlogd.config import Address, Purpose
     from binlogd.control.inventory import Inventory
+    from binlogd.control.notify import Herald, Notifier
     from binlogd.control.status import collect
     from binlogd.control.supervisor import Supervisor
     from binlogd.errors import ListenError
@@ -42,6 +46,7 @@ def command(
     from binlogd.web.server import StatusSite
 
     configure_logging(log_format, log_level)
+    notifier = Notifier.from_environment(os.environ)
     options = {"config": config, "source": source, "listen": listen, "data_dir": data_dir, "http": http}
     load = launched(options, Purpose.RUN, supervised=False)
     settings = load()
@@ -59,11 +64,13 @@ def command(
             log_format = "human" if sys.stderr.isatty() else "json"
         arguments = ["--log-format", log_format, "--log-level", log_level]
         supervisor = Supervisor(("receive", "serve"), arguments, encode_options(options))
-        reloading = Reloading(settings, load, ("http.listen",))
+        herald = Herald(notifier, folder.path, supervisor.pids)
+        reloading = Reloading(settings, load, FIXED)
 
         async def reload() -> None:
-            if await asyncio.to_thread(reloading.again) is not None:
-                await supervisor.pass_on(signal.SIGHUP, answers_hangups)
+            with herald.reloading():
+                if await asyncio.to_thread(reloading.again) is not None:
+                    await supervisor.pass_on(signal.SIGHUP, answers_hangups)
 
         async def body() -> None:
             nonlocal code
@@ -72,8 +79,9 @@ def command(
             await runner.setup()
             await web.SockSite(runner, listening).start()
             get_logger(__name__).info("answering over HTTP", listen=str(Address(*listening.getsockname()[:2])))
+            herald.start()
             try:
-                code = await supervisor.run()
+                code = await supervisor.run(herald.stop)
             finally:
                 await runner.cleanup()
 

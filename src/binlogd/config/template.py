@@ -43,17 +43,18 @@ def _lines() -> Iterator[str]:
         if repeated is not None and key.path[: len(repeated)] != repeated:
             repeated = None
         yield ""
-        yield from _prose(_description(key))
+        yield from _prose(description(key))
         if key.repeated:
             repeated = key.path
             yield f"#[[{key.dotted}]]"
         elif key.table is not None:
             yield f"[{key.dotted}]"
         else:
-            yield f"#{key.path[-1]} = {_toml(_value(key.field))}"
+            yield f"#{key.path[-1]} = {rendered_value(key)}"
 
 
-def _description(key: Key) -> str:
+def description(key: Key) -> str:
+    """What the model says of a key, with its choices and whether this version has it."""
     text = key.field.description or ""
     kind = key.field.annotation
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
@@ -61,6 +62,11 @@ def _description(key: Key) -> str:
     if key.dotted in NOT_YET:
         text += f" Not in this version: {NOT_YET[key.dotted].reason}."
     return text
+
+
+def rendered_value(key: Key) -> str:
+    """The default, or the example where there is none, as TOML."""
+    return _toml(_value(key.field))
 
 
 def _value(field: FieldInfo) -> Any:

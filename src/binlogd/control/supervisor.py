@@ -63,8 +63,8 @@ class Supervisor:
         self._children: dict[str, asyncio.subprocess.Process] = {}
         self._code: asyncio.Future[int] | None = None
 
-    async def run(self) -> int:
-        """Until a child's end must end everything; its exit code."""
+    async def run(self, ending: Callable[[], None] = lambda: None) -> int:
+        """Until a child's end must end everything; its exit code. ``ending`` is called before the others are ended."""
         self._code = asyncio.get_running_loop().create_future()
         keepers = [asyncio.create_task(self._keep(name)) for name in self._names]
         for keeper in keepers:
@@ -72,6 +72,7 @@ class Supervisor:
         try:
             return await self._code
         finally:
+            ending()
             for keeper in keepers:
                 keeper.cancel()
             await asyncio.gather(*keepers, return_exceptions=True)
@@ -80,6 +81,10 @@ class Supervisor:
     def alive(self) -> dict[str, bool]:
         """Which children run now."""
         return {name: name in self._children and self._children[name].returncode is None for name in self._names}
+
+    def pids(self) -> dict[str, int | None]:
+        """The pid of each child, None of one that does not run now."""
+        return {name: self._children[name].pid if runs else None for name, runs in self.alive().items()}
 
     async def pass_on(self, number: signal.Signals, answers: Callable[[int], bool]) -> None:
         """Send a signal to every child, when it can answer it; one that has ended meanwhile needs none."""

@@ -37,6 +37,9 @@ _VARIABLES = (
     "binlog_expire_logs_seconds",
     "expire_logs_days",
     "binlogd_timelines",
+    "binlog_row_image",
+    "log_replica_updates",
+    "log_slave_updates",
 )
 
 

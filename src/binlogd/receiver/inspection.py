@@ -224,6 +224,17 @@ def _binary_log(source: SourceState) -> Iterator[Finding]:
                 f"is {form}: replicas may compute other values than the source did",
                 source.setting("binlog_format", "'ROW'"),
             )
+    image = variables.get("binlog_row_image")
+    if image is not None:
+        yield _row_image(source, image)
+    relayed = variables.get("log_replica_updates") or variables.get("log_slave_updates")
+    if relayed is not None and not _on(relayed):
+        name = "log_replica_updates" if source.word == "source" else "log_slave_updates"
+        yield _warn(
+            f"source.{name}",
+            f"is {relayed}: what the source applies as a replica is in no file of it, and so not here",
+            f"{name} = ON in its my.cnf, and restart it",
+        )
     checksum = variables.get("binlog_checksum", "NONE").upper()
     if checksum == "CRC32":
         yield _ok("source.binlog_checksum", "is CRC32")
@@ -233,6 +244,16 @@ def _binary_log(source: SourceState) -> Iterator[Finding]:
             f"is {checksum}: bytes that change on the way or on a disk go unnoticed",
             source.setting("binlog_checksum", "CRC32"),
         )
+
+
+def _row_image(source: SourceState, image: str) -> Finding:
+    if image.upper() in ("FULL", "FULL_NODUP"):  # the second is MariaDB's
+        return _ok("source.binlog_row_image", f"is {image.upper()}")
+    return _warn(
+        "source.binlog_row_image",
+        f"is {image.upper()}: rows are logged in part, so that nobody can undo a change from them",
+        source.setting("binlog_row_image", "'FULL'"),
+    )
 
 
 def _gtids(source: SourceState) -> Iterator[Finding]:
