@@ -41,11 +41,14 @@ class Received(NamedTuple):
     events: int = 0
 
 
+NOTHING_YET = Received()
+
+
 class Tail:
     """Begins where recovery left the timeline: with ``contents`` of the file ``publication`` names, or no file.
 
-    ``received`` is what was received before, and each fdatasync's time goes to ``sync_times``. ``predecessor`` is the tail of the timeline before: it is finished,
-    and at its end, when the first file of this one begins.
+    ``received`` is what was received before, and each fdatasync's time goes to ``sync_times``. ``predecessor`` is the
+    tail of the timeline before: it is finished, and at its end, when the first file of this one begins.
     """
 
     def __init__(
@@ -58,7 +61,7 @@ class Tail:
         predecessor: Tail | None = None,
         durable: bool = True,
         watch: Watch | None = None,
-        received: Received = Received(),
+        received: Received = NOTHING_YET,
         sync_times: Histogram | None = None,
     ) -> None:
         self._writer = Writer(disk, timeline, durable=durable, watch=watch, sync_times=sync_times)
@@ -77,7 +80,7 @@ class Tail:
         self._added = GtidSet()  # to the file, but for what is in _runs
         self._runs: list[GtidRun] = []  # put into it many at a time, for few ask
         self._earlier = received  # and in files finished since we began
-        self._found = Received()  # what was in the file when we began
+        self._found = NOTHING_YET  # what was in the file when we began
         if contents is not None:
             self.walk = contents.walk
             self.walk.rewind()
@@ -246,7 +249,7 @@ class Tail:
                 server_version=self._server_version,
             )
         )
-        self._earlier, self._found = self.received, Received()
+        self._earlier, self._found = self.received, NOTHING_YET
         self.walk = None
 
     def advance(self) -> Publication | None:

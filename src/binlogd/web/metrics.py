@@ -5,8 +5,8 @@ go stale: what a process that is down would say is absent, and ``binlogd_up`` sa
 counts in the process that does the work and begins at 0 when that is started, which Prometheus knows how to take. The
 http process's own garbage collector and memory say nothing of binlogd and are left out.
 
-``METRICS`` is the whole table: name, kind, help, labels and where the value comes from. docs/monitoring.md and the files
-in contrib/ are checked against it. Names follow Prometheus' rules: base units, in the name, and ``_total`` behind what
+``METRICS`` is the whole table: name, kind, help, labels and where the value comes from. docs/monitoring.md and the
+files in contrib/ are checked against it. Names follow Prometheus' rules: base units, in the name, and ``_total`` behind what
 counts up. Labels are few, and bounded: replicas are told apart by who they are, not by their connection's port, and at
 most REPLICAS of them, those that lag most, have metrics of their own.
 """
@@ -54,6 +54,10 @@ class View:
     def part(self, name: str) -> Mapping[str, Any]:
         """A section of the status; empty without one."""
         return (self.status or {}).get(name) or {}
+
+    def each(self, name: str) -> Iterable[Mapping[str, Any]]:
+        """The entries of a list in the status."""
+        return (self.status or {}).get(name) or ()
 
     @property
     def received(self) -> Mapping[str, Any]:
@@ -164,7 +168,7 @@ def _restarts(view: View) -> Iterator[Sample]:
 
 def _alarms(view: View) -> Iterator[Sample]:
     found: dict[tuple[str, ...], int] = {}
-    for alarm in view.part("alarms"):
+    for alarm in view.each("alarms"):
         labels = (alarm["code"], alarm["severity"])
         found[labels] = found.get(labels, 0) + 1
     yield from found.items()
@@ -196,12 +200,12 @@ def _published_position(view: View) -> Iterator[Sample]:
 
 def _damaged(view: View) -> Iterator[Sample]:
     if view.status is not None:
-        yield (), sum(alarm["code"] == "store_damaged" for alarm in view.part("alarms"))
+        yield (), sum(alarm["code"] == "store_damaged" for alarm in view.each("alarms"))
 
 
 def _replicas(view: View) -> Iterator[Sample]:
     if view.part("server").get("state") == "serving":
-        yield (), len(view.part("replicas"))
+        yield (), len(list(view.each("replicas")))
 
 
 @dataclass(slots=True)
@@ -216,7 +220,7 @@ class _Replica:
 def _each_replica(view: View) -> Iterator[tuple[tuple[str, ...], _Replica]]:
     newest = view.received.get("last_event_time")
     found: dict[tuple[str, ...], _Replica] = {}
-    for dump in view.part("replicas"):
+    for dump in view.each("replicas"):
         labels = tuple(_text(dump[key]) for key in ("server_id", "server_uuid", "host"))
         if labels not in found:
             found[labels] = _Replica(sent_bytes=dump["sent_bytes_before"])
