@@ -6,8 +6,8 @@ counts in the process that does the work and begins at 0 when that is started, w
 http process's own garbage collector and memory say nothing of binlogd and are left out.
 
 ``METRICS`` is the whole table: name, kind, help, labels and where the value comes from. docs/monitoring.md and the
-files in contrib/ are checked against it. Names follow Prometheus' rules: base units, in the name, and ``_total`` behind what
-counts up. Labels are few, and bounded: replicas are told apart by who they are, not by their connection's port, and at
+files in contrib/ are checked against it. Names follow Prometheus' rules: base units, in the name, and ``_total`` behind
+what counts up. Labels are few, and bounded: replicas are told apart by who they are, not by their connection's port, and at
 most REPLICAS of them, those that lag most, have metrics of their own.
 """
 
