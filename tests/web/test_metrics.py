@@ -93,7 +93,7 @@ def test_everything_is_there() -> None:
     assert found["binlogd_store_published_file_number",] == 12
     assert found["binlogd_store_published_position_bytes",] == 345
     assert found["binlogd_server_sent_bytes_total",] == 77
-    assert found["binlogd_replica_sent_bytes_total", "1", "uuid-1", "10.0.0.9"] == 5
+    assert found["binlogd_replica_sent_bytes_total", "10.0.0.9", "1", "uuid-1"] == 5
     assert {name for name, *_ in found} >= {m.name for m in METRICS if m.kind != "histogram"}
 
 
@@ -127,16 +127,16 @@ def test_without_a_status_only_this_process_is_told_of() -> None:
 def test_one_client_with_two_dumps_is_one_series() -> None:
     twice = replica(0, server_uuid="", sent_bytes_before=100)
     found = values(running(twice, twice | {"port": 1, "lag_bytes": 30, "last_event_time": 1003}))
-    assert found["binlogd_replica_sent_bytes_total", "0", "", "10.0.0.9"] == 110
-    assert found["binlogd_replica_lag_bytes", "0", "", "10.0.0.9"] == 30
-    assert found["binlogd_replica_lag_seconds", "0", "", "10.0.0.9"] == 7
+    assert found["binlogd_replica_sent_bytes_total", "10.0.0.9", "0", ""] == 110
+    assert found["binlogd_replica_lag_bytes", "10.0.0.9", "0", ""] == 30
+    assert found["binlogd_replica_lag_seconds", "10.0.0.9", "0", ""] == 7
     assert found["binlogd_replicas",] == 2
 
 
 @pytest.mark.parametrize(("sent", "source"), [(0, {}), (1000, {"last_event_time": None})])
 def test_a_lag_that_nobody_knows_is_not_told(sent: int, source: dict[str, Any]) -> None:
     found = values(running(replica(lag_bytes=1, last_event_time=sent), **source))
-    assert ("binlogd_replica_lag_bytes", "1", "uuid-1", "10.0.0.9") in found
+    assert ("binlogd_replica_lag_bytes", "10.0.0.9", "1", "uuid-1") in found
     assert not any(name == "binlogd_replica_lag_seconds" for name, *_ in found)
 
 
@@ -145,7 +145,7 @@ def test_series_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     found = values(running(*(replica(n, lag_bytes=n, server_uuid=f"{n}" * 900) for n in range(1, 5))))
     lags = {key[1:]: value for key, value in found.items() if key[0] == "binlogd_replica_lag_bytes"}
     assert sorted(lags.values()) == [3, 4], "those that lag most"
-    assert {len(uuid) for _, uuid, _ in lags} == {metrics.LABEL_MOST}
+    assert {len(uuid) for _, _, uuid in lags} == {metrics.LABEL_MOST}
     assert found["binlogd_replicas",] == 4
 
 

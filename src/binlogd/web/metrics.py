@@ -7,8 +7,8 @@ http process's own garbage collector and memory say nothing of binlogd and are l
 
 ``METRICS`` is the whole table: name, kind, help, labels and where the value comes from. docs/monitoring.md and the
 files in contrib/ are checked against it. Names follow Prometheus' rules: base units, in the name, and ``_total`` behind
-what counts up. Labels are few, and bounded: replicas are told apart by who they are, not by their connection's port, and at
-most REPLICAS of them, those that lag most, have metrics of their own.
+what counts up. Labels are few, and bounded: replicas are told apart by who they are, not by their connection's port,
+and at most REPLICAS of them, those that lag most, have metrics of their own.
 """
 
 from __future__ import annotations
