@@ -6,6 +6,9 @@ import re
 import subprocess
 from pathlib import Path
 
+from prometheus_client import Metric as Family
+from prometheus_client.openmetrics import parser
+
 from testbed.packages import PROMETHEUS, fetch
 
 ROOT = Path(__file__).parents[2]
@@ -24,3 +27,8 @@ def promtool(*arguments: str, text: bytes = b"") -> subprocess.CompletedProcess[
 def named(expression: str) -> set[str]:
     """The metrics of binlogd that an expression names, a histogram's parts as the histogram."""
     return {re.sub(r"_(bucket|sum|count)$", "", name) for name in re.findall(r"\bbinlogd_\w+", expression)}
+
+
+def parse_openmetrics(text: str) -> list[Family]:
+    """The families of a text, which must keep to the format."""
+    return list(parser.text_string_to_metric_families(text))  # type: ignore[no-untyped-call]

@@ -7,12 +7,11 @@ import urllib.request
 
 import pytest
 import yaml
-from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from binlogd.web.metrics import METRICS
 from testbed.binlogd import Binlogd
-from tests.contrib.support import DASHBOARD, RULES, named, promtool
+from tests.contrib.support import DASHBOARD, RULES, named, parse_openmetrics, promtool
 from tests.e2e.support import Site
 
 pytestmark = pytest.mark.servers
