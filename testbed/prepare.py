@@ -36,7 +36,7 @@ def main() -> int:
             return EXIT_UNAVAILABLE
         else:
             progress(f"{distribution.label} is ready")
-    for tool in (packages.SYSBENCH, packages.STRACE):
+    for tool in (packages.SYSBENCH, packages.STRACE, packages.PROMETHEUS):
         try:
             packages.fetch(tool)
         except Unavailable as error:

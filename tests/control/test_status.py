@@ -63,6 +63,8 @@ def sender(*replicas: dict[str, Any]) -> dict[str, Any]:
         "connections_accepted": 5,
         "logins_refused": 1,
         "sent_bytes": 7,
+        "max_connections": 256,
+        "sent_events": 11,
         "replicas": list(replicas),
     }
 
@@ -164,6 +166,8 @@ def test_asked_over_the_sockets(tmp_path: Path) -> None:
         "state": "serving",
         "listen": "127.0.0.1:3307",
         "connections": 3,
+        "max_connections": 256,
+        "sent_events": 11,
         "connections_accepted": 5,
         "logins_refused": 1,
         "sent_bytes": 7,

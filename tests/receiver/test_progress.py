@@ -94,3 +94,34 @@ def test_a_bad_event_is_forgotten_when_something_sound_has_come() -> None:
     progress.lost_at = 0.0
     assert progress.snapshot()["corruption"] is None
     assert bad_event_at(progress, "a.000001", 100) == 1
+
+
+def test_how_far_behind_it_can_be() -> None:
+    progress = Progress()
+    assert progress.snapshot()["lag_seconds"] is None, "nobody knows"
+    progress.streaming()
+    progress.last_event_time = 1000
+    assert progress.lag_seconds(1060.0) == 60, "what is missing is no older than what came last"
+    assert progress.lag_seconds(990.0) == 0, "the source's clock is ahead"
+    progress.sent_everything()
+    assert (progress.lag_seconds(1060.0), progress.lost_at) == (0, 0)
+    progress.even_at, progress.even = 1050.0, False
+    assert progress.lag_seconds(1060.0) == 10, "at 1050 it had everything"
+    progress.last_event_time = 1055
+    assert progress.lag_seconds(1060.0) == 5
+    progress.even = True
+    progress.failed(State.BACKOFF, "gone", "wait")
+    assert progress.lag_seconds(1060.0) == 5, "what the source has done since it was lost nobody knows"
+
+
+def test_histograms() -> None:
+    progress = Progress()
+    progress.acknowledged(0.002)
+    progress.sync_times.observe(0.001)
+    progress.batch_sizes.observe(300)
+    snapshot = progress.snapshot()
+    assert [
+        (sum(snapshot[name]["counts"]), snapshot[name]["sum"])
+        for name in ("ack_histogram", "sync_histogram", "batch_histogram")
+    ] == [(1, 0.002), (1, 0.001), (1, 300)]
+    json.dumps(snapshot)

@@ -23,6 +23,7 @@ class Sending:
 
     def __init__(self, lag: int = 0) -> None:
         self.sent_bytes = 1000
+        self.sent_events = 10
         self.place = (NEWEST, 700)
         self.reading = (1, NEWEST)
         self.last_event_time = 99
@@ -105,6 +106,28 @@ def test_closing_twice_is_closing_once(service: Service) -> None:
     assert service.sent_bytes() == 1000
     service.close_connection(connection)
     assert (service.connections, service.sent_bytes()) == ({}, 1000)
+
+
+def test_what_was_sent_goes_on_to_count(service: Service) -> None:
+    """Also when the connection stays, as after a dump that does not wait."""
+    first = dumping(service, uuid=UUID_A, server_id=7)
+    service.end_dump(first)
+    assert (service.sent_bytes(), service.sent_events(), first.dump) == (1000, 10, None)
+    service.close_connection(first)
+    dumping(service, uuid=UUID_A, server_id=7)
+    other = dumping(service, uuid=UUID_B, server_id=7)
+    assert (service.sent_bytes(), service.sent_events()) == (3000, 30)
+    assert [replica["sent_bytes_before"] for replica in service.snapshot()["replicas"]] == [1000, 0]
+    service.close_connection(other)
+    assert service.sent_bytes() == 3000
+
+
+def test_replicas_that_are_remembered_are_bounded(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("binlogd.sender.service.REMEMBERED", 2)
+    for server_id in (1, 2, 1, 3):
+        service.close_connection(dumping(service, server_id=server_id))
+    assert {server_id: sent for (server_id, *_), sent in service.sent_before.items()} == {1: 2000, 3: 1000}
+    assert service.sent_bytes() == 4000
 
 
 def test_users(service: Service) -> None:
@@ -217,7 +240,14 @@ def test_a_snapshot(service: Service) -> None:
     assert snapshot.pop("damaged") == []
     assert snapshot.pop("oldest") == service.catalog.oldest
     assert snapshot.pop("reading") == [(1, NEWEST)]
-    assert snapshot == {"connections": 2, "connections_accepted": 2, "logins_refused": 2, "sent_bytes": 1000}
+    assert snapshot == {
+        "connections": 2,
+        "max_connections": service.max_connections,
+        "connections_accepted": 2,
+        "logins_refused": 2,
+        "sent_bytes": 1000,
+        "sent_events": 10,
+    }
     assert published["file"] == NEWEST
     assert replica == {
         "id": connection.id,
@@ -233,6 +263,7 @@ def test_a_snapshot(service: Service) -> None:
         "file": NEWEST,
         "position": 700,
         "sent_bytes": 1000,
+        "sent_bytes_before": 0,
         "lag_bytes": 5,
         "last_event_time": 99,
         "since": connection.since,

@@ -59,7 +59,7 @@ cdef class Intake:
 @cython.final
 cdef class Outlet:
     cdef public int sequence, checksum
-    cdef public int64_t position, consumed, filled, skipped_to, event, limit, damaged
+    cdef public int64_t position, consumed, filled, skipped_to, event, limit, damaged, events
     cdef object _covering
     cdef bint _chooses, _excluded, _tagged, _dropping, _continues
     cdef uint64_t _sid1, _sid2

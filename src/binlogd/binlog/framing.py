@@ -354,6 +354,7 @@ class Outlet:
         "consumed",
         "damaged",
         "event",
+        "events",
         "filled",
         "limit",
         "position",
@@ -368,6 +369,7 @@ class Outlet:
         self.consumed = 0
         self.filled = 0
         self.skipped_to = 0  # behind the events left out and not yet told of; 0: none
+        self.events = 0  # handed out so far, large ones as soon as they begin
         self.event = 0  # where the large event begins that was begun last
         self.limit = NO_LIMIT  # the offset that no event reaches beyond: the file's end
         self.damaged = -1  # where a large event begins that is known to be damaged
@@ -450,6 +452,7 @@ class Outlet:
                 if self.position == self.damaged:
                     self._bad_checksum(view[at + 4], length)
                 self.event = self.position
+                self.events += 1
                 self._crc = self._tail = 0
                 self._left = length
                 self._dropping = False
@@ -467,6 +470,7 @@ class Outlet:
             self.filled += 1 + length
             at += length
             self.position += length
+            self.events += 1
         self.consumed = at
         return go_on
 

@@ -17,7 +17,7 @@ cdef const uint8_t* _MEANING
 
 @cython.final
 cdef class Walk:
-    cdef public int64_t position, transaction_end, transactions
+    cdef public int64_t position, transaction_end, transactions, events
     cdef public int checksum, boundary, type
     cdef public int64_t first_time, last_time, length
     cdef public list marks

@@ -245,6 +245,7 @@ class Walk:
         "_unnamed",
         "boundary",
         "checksum",
+        "events",
         "first_time",
         "last_time",
         "length",
@@ -261,6 +262,7 @@ class Walk:
         self.checksum = checksum
         self.boundary = _OUTSIDE
         self.transactions = 0
+        self.events = 0
         self.first_time = 0
         self.last_time = 0
         self.marks: list[Mark] = []
@@ -429,6 +431,7 @@ class Walk:
 
     def _finish(self) -> None:
         self.position += self.length
+        self.events += 1
         timestamp = self._time
         if timestamp:
             self.last_time = timestamp

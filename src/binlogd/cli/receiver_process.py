@@ -114,7 +114,7 @@ def run_receiver(load: Callable[[], Settings], *, supervised: bool = False) -> N
             recovered = bad
         progress = Progress()
         board = Board(None if isinstance(recovered, StoreError) else recovered.publication)
-        started = time.monotonic()
+        started, started_at = time.monotonic(), time.time()
         office = Office(
             configured=configured_orders(settings),
             fingerprint=fingerprint(settings),
@@ -137,6 +137,7 @@ def run_receiver(load: Callable[[], Settings], *, supervised: bool = False) -> N
             return {
                 "identity": {"server_id": identity.server_id, "server_uuid": identity.server_uuid},
                 "pid": os.getpid(),
+                "started": started_at,
                 "uptime_s": round(time.monotonic() - started, 3),
                 "source": progress.snapshot() | {"semi_sync_wanted": desk.newest.sources[0].semi_sync},
                 "orders": office.snapshot(),

@@ -87,12 +87,13 @@ def run_sender(load: Callable[[], Settings]) -> None:
             **_listening(settings, folder, disk),
         )
         reloading = Reloading(settings, load, FIXED)
-        started = time.monotonic()
+        started, started_at = time.monotonic(), time.time()
 
         def snapshot() -> dict[str, Any]:
             return {
                 "identity": {"server_id": identity.server_id, "server_uuid": identity.server_uuid},
                 "pid": os.getpid(),
+                "started": started_at,
                 "uptime_s": round(time.monotonic() - started, 3),
                 "listen": str(address),
             } | service.snapshot()

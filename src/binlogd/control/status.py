@@ -51,6 +51,7 @@ def collect(folder: DataFolder) -> dict[str, Any]:
         "uptime_s": max((part["uptime_s"] for part in (receiver, sender) if part), default=None),
         "source": source,
         "store": store,
+        "processes": {"receiver": _process(receiver), "sender": _process(sender)},
         "server": _server(sender),
         "replicas": _replicas(sender, source),
         "archive": None,
@@ -87,6 +88,7 @@ def store_status(folder: DataFolder, receiver: dict[str, Any] | None) -> dict[st
         "files": files,
         "bytes": size,
         "free_bytes": space.f_bavail * space.f_frsize if space else None,
+        "disk_bytes": space.f_blocks * space.f_frsize if space else None,
         "oldest_time": oldest_time,
         "retention": receiver.get("retention") if receiver is not None else None,
         "error": error,
@@ -213,10 +215,19 @@ def _corrupt_stream(corruption: dict[str, Any], message: str) -> Alarm:
     )
 
 
+def _process(part: dict[str, Any] | None) -> dict[str, Any]:
+    if part is None:
+        return {"up": False}
+    return {"up": True, "pid": part.get("pid"), "started": part.get("started"), "uptime_s": part["uptime_s"]}
+
+
 def _server(sender: dict[str, Any] | None) -> dict[str, Any]:
     if sender is None:
         return {"state": "stopped"}
-    names = ("listen", "connections", "connections_accepted", "logins_refused", "sent_bytes")
+    names = (
+        "listen", "connections", "max_connections", "connections_accepted", "logins_refused", "sent_bytes",
+        "sent_events",
+    )  # fmt: skip
     return {"state": "serving"} | {name: sender[name] for name in names}
 
 

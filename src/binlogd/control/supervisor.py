@@ -61,6 +61,7 @@ class Supervisor:
         self._arguments = arguments
         self._options = options
         self._children: dict[str, asyncio.subprocess.Process] = {}
+        self.restarts = dict.fromkeys(names, 0)  # how often each child was started again
         self._code: asyncio.Future[int] | None = None
 
     async def run(self, ending: Callable[[], None] = lambda: None) -> int:
@@ -118,6 +119,7 @@ class Supervisor:
             pause = verdict.pause
             log.error("a process ended and is started again", process=name, exit=_words(code), restart_in=pause)
             await asyncio.sleep(pause)
+            self.restarts[name] += 1
 
     async def _once(self, name: str) -> int:
         """Run a child to its end; its exit code."""

@@ -1,7 +1,14 @@
 """What the receiver is doing, for whoever asks: written by the loop, read by the status thread.
 
 Every field is a plain value that the loop replaces and nobody else writes, so a reader sees each one whole without a
-lock. Acknowledgement times go into a ring; percentiles are computed by the reader.
+lock. Acknowledgement times go into a ring; percentiles are computed by the reader. Counters and histograms never go
+back while the process lives.
+
+*Lag.* What the source has and has not sent is known to the source alone. Two things are known here: it sends a
+heartbeat only when it has sent all that it has, so at the last heartbeat nothing was missing; and what is missing was
+committed no earlier than the last event received. So the oldest of what is missing is at most as old as the younger of
+the two, which is what ``lag_seconds`` says; 0 when nothing has come since the last heartbeat, and None while there is
+neither. An event's time is in whole seconds, of the source's clock: under a steady load it says 0 or 1.
 """
 
 from __future__ import annotations
@@ -14,6 +21,8 @@ from enum import Enum
 from typing import Any
 
 from binlogd.errors import BinlogdError, EventError
+from binlogd.histogram import BYTES, SECONDS, Histogram
+from binlogd.store.tail import Received
 
 ACKS_KEPT = 4096  # latest ACK times that percentiles are taken over
 
@@ -55,6 +64,7 @@ class Progress:
     last_event_time: int = 0
     bytes_received: int = 0
     transactions_received: int = 0
+    events_received: int = 0
     acks_sent: int = 0
     syncs: int = 0
     reconnects: int = 0
@@ -66,13 +76,36 @@ class Progress:
     since: float = field(default_factory=time.time)
     lost_at: float = field(default_factory=time.time)  # when the source was lost; 0 once it sent something sound
     corruption: Corruption | None = None  # of what it sent last before it was lost; of no account once lost_at is 0
+    even_at: float = 0.0  # when the source last said that it had sent everything; 0: it has not said so yet
+    even: bool = False  # and nothing has come since
+    ack_times: Histogram = field(default_factory=lambda: Histogram(SECONDS))
+    sync_times: Histogram = field(default_factory=lambda: Histogram(SECONDS))
+    batch_sizes: Histogram = field(default_factory=lambda: Histogram(BYTES))
     _acks: array[float] = field(default_factory=lambda: array("d", bytes(8 * ACKS_KEPT)))
 
     def acknowledged(self, seconds: float) -> None:
         """An ACK went out this long after its event came in."""
         self._acks[self.acks_sent % ACKS_KEPT] = seconds
         self.acks_sent += 1
+        self.ack_times.observe(seconds)
         self.semi_sync = True
+
+    def received(self) -> Received:
+        """What was received so far."""
+        return Received(self.transactions_received, self.events_received)
+
+    def sent_everything(self) -> None:
+        """The source says that it has nothing more to send."""
+        self.even_at = time.time()
+        self.even = True
+        self.lost_at = 0.0  # a source that is there and well
+
+    def lag_seconds(self, now: float) -> float | None:
+        """How old the oldest can be that the source has and we have not; see the module."""
+        if self.even and self.state is State.STREAMING:
+            return 0.0
+        known = max(self.even_at, self.last_event_time)
+        return max(now - known, 0.0) if known else None
 
     def streaming(self) -> None:
         """The dump runs, and goes on where the store ends."""
@@ -131,12 +164,17 @@ class Progress:
             "last_event_time": self.last_event_time or None,
             "bytes_received": self.bytes_received,
             "transactions_received": self.transactions_received,
+            "events_received": self.events_received,
+            "lag_seconds": self.lag_seconds(time.time()),
             "acks_sent": self.acks_sent,
             "ack_seconds": {
                 "p50": percentile(0.5),
                 "p99": percentile(0.99),
                 "max": acks[-1] if acks else None,
             },
+            "ack_histogram": self.ack_times.snapshot(),
+            "sync_histogram": self.sync_times.snapshot(),
+            "batch_histogram": self.batch_sizes.snapshot(),
             "syncs": self.syncs,
             "reconnects": self.reconnects,
             "last_error": self.last_error or None,

@@ -302,7 +302,8 @@ class Receiver:
             predecessor=self._tail,
             durable=self._durable,
             watch=self._watch,
-            received=self._tail.transactions if self._tail is not None else self._progress.transactions_received,
+            received=self._tail.received if self._tail is not None else self._progress.received(),
+            sync_times=self._progress.sync_times,
         )
 
     # --- one connection ---

@@ -163,6 +163,7 @@ class Stream:
             self._sync_began = self._arrived
             tail.begin_sync()
             self._progress.syncs += 1
+            self._progress.batch_sizes.observe(self._covered)
 
     def _scan(self) -> None:
         """Take everything usable out of the buffer, and move what is left to its front."""
@@ -205,7 +206,7 @@ class Stream:
             self._format(event)
         elif kind in (EventType.HEARTBEAT, EventType.HEARTBEAT_V2):
             self._overlap.check_ended()  # one that has more of it does not say that it waits
-            self._progress.lost_at = 0.0  # a source that is there and well
+            self._progress.sent_everything()
         # Other artificial events (MariaDB's GTID_LIST) say nothing that is stored.
 
     def _rotate(self, event: bytes) -> None:
@@ -267,6 +268,7 @@ class Stream:
             return
         self._tail.append(data)
         self._unsynced += len(data)
+        self._progress.even = False
 
     def _settle(self, *, force: bool = False) -> None:
         """Durable, then acknowledged, then visible: the one place for it."""
@@ -277,6 +279,8 @@ class Stream:
         self._write()
         if self._unsynced or self._covered:
             tail.sync()
+            if self._unsynced:
+                progress.batch_sizes.observe(self._unsynced)
             self._unsynced = self._covered = 0
             progress.syncs += 1
         walk = tail.walk
@@ -303,3 +307,4 @@ class Stream:
         progress.position = walk.position
         progress.last_event_time = walk.last_time or progress.last_event_time
         progress.transactions_received = tail.transactions
+        progress.events_received = tail.events

@@ -341,7 +341,7 @@ class Conversation:
         if wire.state is not ServerState.STREAMING or not dump.between_packets:
             raise ConnectionAbortedError  # it took leave, or stands within an event: nothing more can be said
         wire.end_stream(dump.sequence)
-        connection.dump = None
+        service.end_dump(connection)
         service.sent_by_gone += dump.sent_bytes
         if refusal is not None:
             raise refusal

@@ -153,6 +153,11 @@ class Dump:
         stored = self._catalog.logs[self._index] if self._chosen else None
         return (stored.timeline, stored.name) if stored is not None else ALL
 
+    @property
+    def sent_events(self) -> int:
+        """Events of the files that were handed to the client, less those of our own."""
+        return self._outlet.events
+
     def lag_bytes(self) -> int:
         """Published bytes not sent yet."""
         return self._catalog.lag_bytes(self._index, self._outlet.position) if self._name else 0
@@ -232,6 +237,7 @@ class Dump:
         self._left_out = go_on(self._left_out, self._added, claim, kept)
         self._added, self._unknown = GtidSet(), []
         self._outlet = Outlet(sequence=outlet.sequence, covering=self._left_out.covering)
+        self._outlet.events = outlet.events
         self._clears_created = None
 
     async def _begin_file(self, position: int) -> None:

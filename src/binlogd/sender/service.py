@@ -30,6 +30,7 @@ from binlogd.wire.commands import RegisterReplica
 from binlogd.wire.rsa import RsaKey
 
 NO_SUCH_THREAD = 1094
+REMEMBERED = 4096  # replicas whose bytes are added up beyond one connection: more than anybody has, half a megabyte
 UNKNOWN_SOURCE_VERSION = "8.0.0"  # while nothing is stored: any client can talk to it
 
 
@@ -44,6 +45,10 @@ class User:
     account: Account
     role: Role
     allows: Callable[[str], bool]  # an address
+
+
+Replica = tuple[int, str, str]
+"""Who a dump is for, as far as it said: server_id, server_uuid and address."""
 
 
 @dataclass(slots=True, eq=False)
@@ -71,6 +76,11 @@ class Connection:
     interruption: asyncio.Event | None = None  # there while it does what KILL QUERY may end
     killed: bool = False
     killed_why: Refusal | None = None
+
+    @property
+    def replica(self) -> Replica:
+        """Whom its dump is for."""
+        return self.server_id, self.replica_uuid, self.address
 
     def working(self, command: str, info: str | None = None) -> None:
         """What it does from now on."""
@@ -114,7 +124,9 @@ class Service:
         self.accepted = 0
         self.most_connections = 0  # at one time
         self.refused = 0
-        self.sent_by_gone = 0  # bytes of dumps that have ended
+        self.sent_by_gone = 0  # bytes of dumps that have ended …
+        self.events_by_gone = 0  # … their events …
+        self.sent_before: dict[Replica, int] = {}  # … and their bytes by replica, the one that ended last at the end
         self._folder = folder
         self._users = users
         self._port = port
@@ -152,8 +164,7 @@ class Service:
         """It is gone."""
         self.connections.pop(connection.id, None)
         self.gate.leave(connection)
-        if connection.dump is not None:
-            self.sent_by_gone += connection.dump.sent_bytes
+        self.end_dump(connection)
 
     def find_user(self, name: str, address: str) -> User | None:
         """Who may log in by that name from there."""
@@ -176,6 +187,17 @@ class Service:
                 )
         connection.replica_uuid, connection.server_id, connection.mode = uuid, server_id, mode
         connection.dump = dump
+
+    def end_dump(self, connection: Connection) -> None:
+        """Its dump, if it has one, has ended: what it sent goes on to count."""
+        dump, connection.dump = connection.dump, None
+        if dump is None:
+            return
+        self.sent_by_gone += dump.sent_bytes
+        self.events_by_gone += dump.sent_events
+        self.sent_before[connection.replica] = self.sent_before.pop(connection.replica, 0) + dump.sent_bytes
+        if len(self.sent_before) > REMEMBERED:
+            del self.sent_before[next(iter(self.sent_before))]
 
     # --- facts ---
 
@@ -285,6 +307,11 @@ class Service:
         running = sum(c.dump.sent_bytes for c in self.connections.values() if c.dump is not None)
         return self.sent_by_gone + running
 
+    def sent_events(self) -> int:
+        """Events of all dumps."""
+        running = sum(c.dump.sent_events for c in self.connections.values() if c.dump is not None)
+        return self.events_by_gone + running
+
     def snapshot(self) -> dict[str, Any]:
         """The sender's part of the status (interface.md)."""
         publication = self.catalog.publication
@@ -292,7 +319,9 @@ class Service:
             "connections": len(self.connections),
             "connections_accepted": self.accepted,
             "logins_refused": self.refused,
+            "max_connections": self.max_connections,
             "sent_bytes": self.sent_bytes(),
+            "sent_events": self.sent_events(),
             "published": {"file": publication.file, "position": publication.position},
             "oldest": self.catalog.oldest,
             "reading": [c.dump.reading for c in self.connections.values() if c.dump is not None],
@@ -320,6 +349,7 @@ class Service:
             "file": file,
             "position": position,
             "sent_bytes": connection.dump.sent_bytes,
+            "sent_bytes_before": self.sent_before.get(connection.replica, 0),
             "lag_bytes": connection.dump.lag_bytes(),
             "last_event_time": connection.dump.last_event_time,
             "since": connection.since,

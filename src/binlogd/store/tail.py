@@ -13,12 +13,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from binlogd.binlog.events import FormatDescription, clear_in_use, for_position_start
 from binlogd.binlog.gtid import GtidSet
 from binlogd.binlog.header import CRC_LENGTH, ChecksumAlgorithm
 from binlogd.binlog.walk import GtidRun, Walk
 from binlogd.errors import EventError, SourceDiverged, SourceRefused
+from binlogd.histogram import Histogram
 from binlogd.store.disk import Disk
 from binlogd.store.index import Summary, fingerprint
 from binlogd.store.layout import Timeline, binlog_base, binlog_number
@@ -32,11 +34,21 @@ from binlogd.store.writer import Writer
 MANY_RUNS = 4096  # of GTIDs, one for each sync or gap: a few hundred kB
 
 
+class Received(NamedTuple):
+    """How much has come since a receiver began, of what was written: whole transactions, and events."""
+
+    transactions: int = 0
+    events: int = 0
+
+
+NOTHING_YET = Received()
+
+
 class Tail:
     """Begins where recovery left the timeline: with ``contents`` of the file ``publication`` names, or no file.
 
-    ``received`` transactions were received before. ``predecessor`` is the tail of the timeline before: it is finished,
-    and at its end, when the first file of this one begins.
+    ``received`` is what was received before, and each fdatasync's time goes to ``sync_times``. ``predecessor`` is the
+    tail of the timeline before: it is finished, and at its end, when the first file of this one begins.
     """
 
     def __init__(
@@ -49,9 +61,10 @@ class Tail:
         predecessor: Tail | None = None,
         durable: bool = True,
         watch: Watch | None = None,
-        received: int = 0,
+        received: Received = NOTHING_YET,
+        sync_times: Histogram | None = None,
     ) -> None:
-        self._writer = Writer(disk, timeline, durable=durable, watch=watch)
+        self._writer = Writer(disk, timeline, durable=durable, watch=watch, sync_times=sync_times)
         self._disk = disk
         self._predecessor = predecessor
         self.publication = publication
@@ -66,8 +79,8 @@ class Tail:
         self._head_read = False
         self._added = GtidSet()  # to the file, but for what is in _runs
         self._runs: list[GtidRun] = []  # put into it many at a time, for few ask
-        self._earlier = received  # and transactions in files finished since we began
-        self._found = 0  # transactions that were in the file when we began
+        self._earlier = received  # and in files finished since we began
+        self._found = NOTHING_YET  # what was in the file when we began
         if contents is not None:
             self.walk = contents.walk
             self.walk.rewind()
@@ -80,7 +93,7 @@ class Tail:
             self._head_read = self.walk.position > self._head_end
             self._added = contents.added
             self._take_marks()
-            self._found = contents.walk.transactions
+            self._found = Received(contents.walk.transactions, contents.walk.events)
 
     @property
     def timeline(self) -> Timeline:
@@ -95,7 +108,17 @@ class Tail:
     @property
     def transactions(self) -> int:
         """Whole transactions received since we began."""
-        return self._earlier + (self.walk.transactions if self.walk else 0) - self._found
+        return self._earlier.transactions + (self.walk.transactions if self.walk else 0) - self._found.transactions
+
+    @property
+    def events(self) -> int:
+        """Events received since we began."""
+        return self._earlier.events + (self.walk.events if self.walk else 0) - self._found.events
+
+    @property
+    def received(self) -> Received:
+        """Both."""
+        return Received(self.transactions, self.events)
 
     def overlap(self) -> int:
         """How many bytes before the end the source is to send again, to prove that it has them too (overlap.py)."""
@@ -226,7 +249,7 @@ class Tail:
                 server_version=self._server_version,
             )
         )
-        self._earlier += walk.transactions
+        self._earlier, self._found = self.received, NOTHING_YET
         self.walk = None
 
     def advance(self) -> Publication | None:

@@ -29,7 +29,8 @@ from binlogd.binlog.gtid import GtidSet
 from binlogd.binlog.header import BINLOG_MAGIC, ChecksumAlgorithm
 from binlogd.binlog.walk import Mark
 from binlogd.errors import StoreUnreadable
-from binlogd.store.background import BackgroundSync
+from binlogd.histogram import Histogram
+from binlogd.store.background import BackgroundSync, timed_sync
 from binlogd.store.disk import Disk, explained, unusable
 from binlogd.store.index import (
     Summary,
@@ -49,10 +50,19 @@ from binlogd.store.watch import Watch, missing
 class Writer:
     """One open binary log. ``durable`` False leaves syncing to the operating system (durability = "os").
 
-    ``watch`` looks now and then whether there is still room, and nothing was put in the file's place.
+    ``watch`` looks now and then whether there is still room, and nothing was put in the file's place. How long each
+    fdatasync took that makes appended bytes durable goes to ``sync_times``.
     """
 
-    def __init__(self, disk: Disk, timeline: Timeline, *, durable: bool = True, watch: Watch | None = None) -> None:
+    def __init__(
+        self,
+        disk: Disk,
+        timeline: Timeline,
+        *,
+        durable: bool = True,
+        watch: Watch | None = None,
+        sync_times: Histogram | None = None,
+    ) -> None:
         self._disk = disk
         self._timeline = timeline
         self._durable = durable
@@ -64,7 +74,8 @@ class Writer:
         self.name = ""
         self.size = 0  # bytes appended so far
         self._synced = 0  # bytes that were there when the last sync began that has ended
-        self._background = BackgroundSync(disk)
+        self._sync_times = sync_times
+        self._background = BackgroundSync(disk, sync_times)
         self._covered = 0  # bytes that the sync in the background is for; 0: none is
         self._said: SyncedSize | None = None  # where it is written down what is durable: of a file without checksums
         self.identity = (0, 0)  # device and inode of the file: what else stands under its name is not it
@@ -142,7 +153,7 @@ class Writer:
             self.end_sync()
         if self._dirty and self._durable:
             try:
-                self._disk.sync(self._descriptor)
+                timed_sync(self._disk, self._descriptor, self._sync_times)
             except OSError as bad:
                 raise self._failed_sync(bad) from bad
         self._look_at_it()

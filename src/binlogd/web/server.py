@@ -4,6 +4,7 @@
     /api/status   the whole status as JSON (interface.md)
     /api/history  the last hour (history.py); ?after=TIME for what is newer
     /api/files    the stored files, condensed; ?timeline=N&offset=N&limit=N for a list of some
+    /metrics      the same for Prometheus (metrics.py)
     /livez        200 while the processes of this binlogd run, else 503
     /readyz       200 while streaming from the source with no alarm, else 503 and the reasons
 
@@ -21,13 +22,18 @@ from typing import Any, Protocol
 
 from aiohttp import web
 
+from binlogd.logs import get_logger
 from binlogd.web.history import History, sample
+from binlogd.web.metrics import View, render
 from binlogd.web.pages import add_page
 
 KEEP = 0.5  # seconds that a collected status answers for
 KEEP_FILES = 3.0  # seconds that a look at the stored files answers for
 LISTED = 50  # files in a list, unless asked for more
 MOST = 10**9  # the largest timeline, offset or limit that is understood
+SCRAPE_TIMEOUT = 5.0  # seconds that a scrape waits for a status: half of what Prometheus waits for a scrape
+
+log = get_logger(__name__)
 
 
 class StoredFiles(Protocol):
@@ -42,12 +48,18 @@ class StoredFiles(Protocol):
 
 class StatusSite:
     """The handlers over their sources: ``collect`` gives the status, ``alive`` says which processes run, ``files``
-    what is stored."""
+    what is stored, and ``restarts`` how often each process was started again."""
 
     def __init__(
-        self, collect: Callable[[], dict[str, Any]], alive: Callable[[], dict[str, bool]], files: StoredFiles
+        self,
+        collect: Callable[[], dict[str, Any]],
+        alive: Callable[[], dict[str, bool]],
+        files: StoredFiles,
+        restarts: Callable[[], dict[str, int]] = dict,
     ) -> None:
         self._collect = collect
+        self._restarts = restarts
+        self._started = time.time()
         self._alive = alive
         self._stored = files
         self._history = History()
@@ -56,7 +68,7 @@ class StatusSite:
         self._files_lock = asyncio.Lock()
         self._status: dict[str, Any] = {}
         self._collected = -KEEP
-        self._lock = asyncio.Lock()
+        self._looking: asyncio.Task[None] | None = None
 
     def application(self) -> web.Application:
         """The routes."""
@@ -66,17 +78,36 @@ class StatusSite:
         application.router.add_get("/api/status", self._api_status)
         application.router.add_get("/api/history", self._api_history)
         application.router.add_get("/api/files", self._api_files)
+        application.router.add_get("/metrics", self._metrics)
         application.router.add_get("/livez", self._livez)
         application.router.add_get("/readyz", self._readyz)
         return application
 
     async def status(self) -> dict[str, Any]:
         """A status at most KEEP seconds old."""
-        async with self._lock:
-            if time.monotonic() - self._collected > KEEP:
-                self._status = await asyncio.to_thread(self._collect)
-                self._collected = time.monotonic()
-            return self._status
+        if self._looking is None and time.monotonic() - self._collected > KEEP:
+            self._looking = asyncio.create_task(self._look())
+        if self._looking is not None:  # one look for all, which goes on when whoever asked first does not wait for it
+            await asyncio.shield(self._looking)
+        return self._status
+
+    async def _look(self) -> None:
+        try:
+            self._status = await asyncio.to_thread(self._collect)
+            self._collected = time.monotonic()
+        finally:
+            self._looking = None
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        status = None
+        try:
+            status = await asyncio.wait_for(self.status(), SCRAPE_TIMEOUT)
+        except Exception as bad:  # a scrape without it says so, and still tells what is known here
+            log.error("no status for this scrape", error=str(bad) or type(bad).__name__)
+        body, content_type = render(
+            View(status, self._started, self._restarts()), accept=request.headers.get("Accept", "")
+        )
+        return web.Response(body=body, headers={"Content-Type": content_type})
 
     async def _api_status(self, _: web.Request) -> web.Response:
         return web.json_response(await self.status())
