@@ -9,7 +9,7 @@ BIN     := $(VENV)/bin
 HOT     := walk framing excerpt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint prepare bench bench-quick soak fuzz screenshots wheel docs man deb
+.PHONY: help setup demo test test-all lint prepare bench bench-quick soak fuzz screenshots wheel docs deb
 
 help:
 	@echo "make demo      the failover story with real MySQL servers, less than a minute after the first download"
@@ -25,7 +25,7 @@ help:
 	@echo "               7 minutes, or FUZZ='--minutes 60 --jobs 2'"
 	@echo "make screenshots   the pictures of the status page into docs/images, 5 minutes"
 	@echo "make wheel     a wheel for this machine's Python and a source distribution, in dist/"
-	@echo "make docs      configuration reference, man page and completions, made from the program (make man: the same)"
+	@echo "make docs      configuration reference, man page and completions, made from the program"
 	@echo "make deb       a Debian package for this machine's release, in dist/"
 	@echo "make setup     only the virtual environment .venv"
 
@@ -109,7 +109,7 @@ screenshots: setup $(VENV)/.compiled
 wheel: setup
 	$(BIN)/python -m build
 
-docs man: setup
+docs: setup
 	@$(BIN)/python -m tools.documents
 
 # With its own virtual environment, made with the machine's python3: for this release and architecture.

@@ -4,7 +4,7 @@
     contrib/man/binlogd.1           from the commands
     contrib/completion/binlogd.*    click's own scripts, which ask binlogd at each press of the tab key
 
-``python -m tools.documents`` writes those that changed; ``make docs`` and ``make man`` are that.
+``python -m tools.documents`` writes those that changed; ``make docs`` is that.
 """
 
 from __future__ import annotations

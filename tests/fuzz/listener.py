@@ -14,6 +14,7 @@ from binlogd.binlog.gtid import GtidSet, GtidSyntaxError
 from binlogd.errors import ProtocolError, Refusal
 from binlogd.sender.conversation import _column
 from binlogd.sender.sql import ResultSet, Role
+from binlogd.sender.sql.results import EventListing, Wait
 from binlogd.wire import login
 from binlogd.wire.auth import Account, FastAuthCache, PasswordHash, decoy_for, native_stage2, scramble_native
 from binlogd.wire.capabilities import Capability
@@ -134,9 +135,11 @@ def _answer(server: ServerConnection, command: object, client: Client) -> None:
             case Ping() | RegisterReplica():
                 server.reply_ok()
             case Query():
-                outcome = client.run(command.sql)
+                outcome = client.answered(command.sql)
                 if isinstance(outcome, ResultSet):
                     server.reply_result([_column(spec) for spec in outcome.columns], outcome.text_rows())
+                elif isinstance(outcome, EventListing | Wait):
+                    server.reply_ok()  # what they read is not here
                 else:
                     server.reply_ok(warnings=outcome.warnings)
             case BinlogDump() | BinlogDumpGtid():

@@ -26,7 +26,7 @@ def run(data: bytes) -> None:
     client = Client(role=ROLES[data[0] % len(ROLES)])
     for statement in shapes.split(data[1:]):
         try:
-            outcome = client.run(statement)
+            outcome = client.answered(statement)
         except Refusal as refusal:
             assert 1000 <= refusal.code < 5000
             assert len(refusal.sqlstate) == 5

@@ -81,7 +81,10 @@ def test_a_source_that_lacks_at_two_looks_what_it_has_sent_is_asked_again(
     chosen = Candidate(ONE, facts, cast("Any", None), cast("Any", None))
     store = StoreFacts(UUID, "b.000001", 4, held=held)
     with Scout(Orders((ONE,)), chosen, Identity("", 1), lambda: store, told, frozenset):
+        threads = scouts()
         assert answered.wait(10)
+    for thread in threads:
+        thread.join(10)  # before the next test counts descriptors
     assert told.times == interrupts
 
 
@@ -114,5 +117,8 @@ def test_it_goes_on_looking_whatever_goes_wrong(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr(Scout, "_watch", watch)
     monkeypatch.setattr(scout, "PERIOD", 0.001)
     with looking():
+        threads = scouts()
         for _ in range(3):
             assert tried.acquire(timeout=10)
+    for thread in threads:
+        thread.join(10)

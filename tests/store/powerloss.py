@@ -368,7 +368,7 @@ class FailingPower(Disk):
 class LateSync:
     """A BackgroundSync without a thread: it makes sure of nothing that came after its beginning, and ends at random."""
 
-    def __init__(self, disk: FailingPower) -> None:
+    def __init__(self, disk: FailingPower, _times: object = None) -> None:
         self._disk = disk
         self._running = -1
 

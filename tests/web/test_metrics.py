@@ -17,6 +17,7 @@ from binlogd.web import metrics, server
 from binlogd.web.metrics import METRICS, View, render
 from binlogd.web.server import StatusSite
 from tests.contrib.support import parse_openmetrics, promtool
+from tests.web.support import NoFiles
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"
 

@@ -12,6 +12,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from binlogd.web import server
 from binlogd.web.server import StatusSite
+from tests.web.support import NoFiles
 
 ALARM = {"severity": "warning", "code": "odd", "since": None, "message": "m", "hint": "h"}
 READY: dict[str, Any] = {
@@ -23,16 +24,6 @@ READY: dict[str, Any] = {
 }
 ALIVE = {"receive": True, "serve": True}
 Client = TestClient[Any, Any]
-
-
-class NoFiles:
-    """A store that nobody asks for."""
-
-    def condensed(self, _: dict[str, Any]) -> dict[str, Any]:
-        raise AssertionError
-
-    def listed(self, _: dict[str, Any], number: int, offset: int, limit: int) -> dict[str, Any]:
-        raise AssertionError
 
 
 def visit(

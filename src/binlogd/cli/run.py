@@ -74,9 +74,7 @@ def command(
 
         async def body() -> None:
             nonlocal code
-            site = StatusSite(
-                lambda: collect(folder), supervisor.alive, Inventory(folder), lambda: supervisor.restarts
-            )
+            site = StatusSite(lambda: collect(folder), supervisor.alive, Inventory(folder), lambda: supervisor.restarts)
             runner = web.AppRunner(site.application(), access_log=None)
             await runner.setup()
             await web.SockSite(runner, listening).start()

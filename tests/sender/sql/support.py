@@ -99,8 +99,13 @@ class Client:
         return execute(statement, session=self.session, facts=self.facts, backend=self.backend, role=self.role)
 
     def run(self, statement: str | bytes) -> Ok | ResultSet:
-        outcome = self.outcome(statement)
+        outcome = self.answered(statement)
         assert not isinstance(outcome, EventListing | Wait)
+        return outcome
+
+    def answered(self, statement: str | bytes) -> Ok | ResultSet | EventListing | Wait:
+        """What is there to say once the receiver has been asked; what takes longer is left as it is."""
+        outcome = self.outcome(statement)
         if not isinstance(outcome, Errand):
             return outcome
         self.questions.append(dict(outcome.question))
