@@ -79,10 +79,13 @@ def typed(text: str) -> Iterator[str]:
             yield from (line.strip().removeprefix("$ ") for line in lines if line.strip().startswith("$ "))
 
 
+A_SET = "3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5"
+
+
 def binlogd_lines(text: str) -> list[list[str]]:
-    """Arguments of every binlogd command line, in blocks and in the prose."""
-    lines = [shlex.split(line) for line in [*typed(text), *inline(text)] if re.match(r"(\S*/)?binlogd(\s|$)", line)]
-    return [words[1:] for words in lines]
+    """Arguments of every binlogd command line, in blocks and in the prose, up to a pipe."""
+    lines = [line for line in [*typed(text), *inline(text)] if re.match(r"(\S*/)?binlogd(\s|$)", line)]
+    return [shlex.split(re.sub(r"\$\w+_GTID_\w+", A_SET, line.partition(" | ")[0]))[1:] for line in lines]
 
 
 def parse(arguments: list[str]) -> None:

@@ -44,7 +44,10 @@ def test_metrics_of_a_chain_that_works(site: Site) -> None:
     replica.wait_for_gtid(source.gtid_executed)
     binlogd.wait_for(source)
     file, position = binlogd.published
-    end = (float(file.rpartition(".")[2]), float(position))  # a status is kept for a moment: one from before this may be told
+    end = (
+        float(file.rpartition(".")[2]),
+        float(position),
+    )  # a status is kept for a moment: one from before this may be told
     everything = binlogd.wait_until(
         lambda: (
             (found := values(text := scrape(binlogd))).get("binlogd_replica_lag_bytes") == 0
