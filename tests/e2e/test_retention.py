@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import random
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import closing
+from functools import partial
+from pathlib import Path
 
 import pymysql
 import pytest
@@ -14,10 +18,13 @@ from pymysql.cursors import Cursor
 from testbed.binlogd import Binlogd
 from testbed.cluster import Cluster, checksum_all
 from testbed.mysqld import Server
-from tests.e2e.support import MakeBinlogd
+from testbed.proxy import Proxy
+from tests.e2e.roles import alarmed, follows, hosts, pair, promote, timelines
+from tests.e2e.support import MakeBinlogd, wait_for_semi_sync
 
 pytestmark = pytest.mark.servers
 
+IN_USE = 1867  # ER_WARN_PURGE_LOG_IN_USE
 REFUSED = 13114  # ER_SERVER_SOURCE_FATAL_ERROR_READING_BINLOG
 
 
@@ -117,3 +124,128 @@ def test_purging_as_mysqld_does(cluster: Cluster, binlogd: MakeBinlogd) -> None:
     fill(source, 2)
     enough.wait_for_gtid(source.gtid_executed)
     assert checksum_all(enough) == checksum_all(source)
+
+
+@pytest.mark.slow
+def test_what_an_attached_replica_has_not_read_stays(
+    cluster: Cluster, binlogd: MakeBinlogd, proxy: Callable[..., Proxy]
+) -> None:
+    """Not by age, not by order; and all of it goes by itself once the replica has read it."""
+    source = cluster.server("source")
+    source.execute("CREATE DATABASE d", "CREATE TABLE d.t (id INT AUTO_INCREMENT PRIMARY KEY, x LONGBLOB)")
+    ours = binlogd(source)
+    line = proxy(*ours.address)
+    behind = cluster.replica((line.host, line.port), "behind")
+    behind.wait_for_gtid(source.gtid_executed)
+    line.stall()
+    for _ in range(6):  # more than the buffers between them take
+        source.execute(*["INSERT INTO d.t (x) VALUES (REPEAT('x', 4000000))"] * 3, "FLUSH BINARY LOGS")
+    ours.wait_for(source)
+    before = names(ours)
+    newest = before[-1]
+
+    code, warnings = told(ours, f"PURGE BINARY LOGS TO '{newest}'")
+    assert (code, [number for _, number, _ in warnings]) == (0, [IN_USE])
+    held = names(ours)
+    assert held == before[-len(held) :]
+    assert 1 < len(held) < len(before) or held == before, "what is behind the file that is read stays"
+    code, _, error = purge(ours, "--keep", "1ms")
+    assert (code, "attached" in error) == (1, True), error
+
+    ours.stop()
+    ours.settings["store.keep"] = "1ms"
+    ours.start()
+    behind.wait_until(lambda: behind.replica_status()["Replica_IO_Running"] != "No", what="the replica to go on")
+    ours.wait_until(lambda: ours.status()["replicas"] or ours.stored() == [newest], "the replica, or nobody")
+    if len(ours.stored()) > 1:  # it is attached again, behind the stalled line
+        assert held[0] in alarmed(ours, "retention_blocked")["message"]
+    line.resume()
+    behind.wait_for_gtid(source.gtid_executed)
+    ours.wait_until(lambda: ours.stored() == [newest], "all but the newest to be gone")
+    ours.wait_until(lambda: ours.status()["alarms"] == [], "the end of the alarm")
+    assert checksum_all(behind) == checksum_all(source)
+
+
+@pytest.mark.slow
+def test_a_whole_timeline_goes_and_nothing_that_is_known_with_it(cluster: Cluster, binlogd: MakeBinlogd) -> None:
+    first, second = pair(cluster)
+    ours = binlogd(first, **hosts(first, second))
+    wait_for_semi_sync(first)
+    first.execute("CREATE DATABASE d", "CREATE TABLE d.t (id INT AUTO_INCREMENT PRIMARY KEY, x INT)")
+    fill(first, 3)
+    second.wait_for_gtid(first.gtid_executed)
+    attached = cluster.replica(ours.address, "attached")
+    attached.wait_for_gtid(first.gtid_executed)
+    first.kill()
+    promote(second)
+    follows(ours, second)
+    wait_for_semi_sync(second)
+    fill(second, 2)
+    attached.wait_for_gtid(second.gtid_executed)
+    ours.wait_for(second)
+    executed = ours.gtid_executed
+
+    assert told(ours, f"PURGE BINARY LOGS TO '{names(ours)[-1]}'") == (0, [])
+    ours.wait_until(lambda: len(names(ours)) == 1, "the files to be gone")
+    gone = purged(ours)
+    assert ours.gtid_executed == executed
+    assert first.server_uuid in gone
+    for restart in (False, True):
+        if restart:
+            ours.kill()
+            ours.start()
+            follows(ours, second)
+            assert (ours.gtid_executed, purged(ours)) == (executed, gone)
+        second.execute("INSERT INTO d.t (x) VALUES (1)")
+        attached.wait_for_gtid(second.gtid_executed)
+        executed = ours.gtid_executed
+    assert checksum_all(attached) == checksum_all(second)
+    assert [uuid for uuid, files in timelines(ours) if files] == [second.server_uuid]
+    empty = cluster.replica(ours.address, "empty")
+    empty.wait_until(lambda: empty.replica_status()["Last_IO_Errno"] == REFUSED, what="the refusal")
+    assert subprocess.run(
+        [sys.executable, "-m", "binlogd", "verify", "--data-dir", str(ours.data)], capture_output=True, timeout=60
+    ).returncode == 0  # fmt: skip
+
+
+def under_way(moment: str, purger: subprocess.Popen[bytes], oldest: Path) -> bool:
+    """Whether a purge has come so far: its note is written, its first file is gone, or it has ended."""
+    note = oldest.parent.parent / "removed.json"
+    written = note.exists() and oldest.name not in note.read_text()
+    return purger.poll() is not None or (moment == "note" and written) or (moment == "file" and not oldest.exists())
+
+
+@pytest.mark.slow
+def test_killed_while_files_go(cluster: Cluster, binlogd: MakeBinlogd) -> None:
+    """At any moment: what is executed is what it was, what is left is a whole history's end, and it goes on."""
+    chance = random.Random(6)
+    source = cluster.server("source")
+    source.execute("CREATE DATABASE d", "CREATE TABLE d.t (id INT AUTO_INCREMENT PRIMARY KEY, x INT)")
+    ours = binlogd(source)
+    for _ in range(12):
+        fill(source, 3)
+        ours.wait_for(source)
+        executed, there = ours.gtid_executed, names(ours)
+        target = chance.choice(there[1:])
+        purger = subprocess.Popen(
+            [sys.executable, "-m", "binlogd", "purge", "--data-dir", str(ours.data), "--to", target],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        ours.wait_until(
+            partial(under_way, chance.choice(("note", "file", "end")), purger, ours.file(there[0])),
+            "the purge under way",
+        )
+        ours.kill()
+        purger.wait(30)
+        ours.start()
+        ours.wait_streaming()
+        assert ours.gtid_executed == executed
+        left = names(ours)
+        assert left in (there, there[there.index(target) :])
+        ours.wait_until(lambda left=left: ours.stored() == left, "what the note says is gone to be gone")
+        checked = subprocess.run(
+            [sys.executable, "-m", "binlogd", "verify", "--data-dir", str(ours.data)],
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert checked.returncode == 0, checked.stdout + checked.stderr
