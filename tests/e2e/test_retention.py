@@ -208,6 +208,10 @@ def test_a_whole_timeline_goes_and_nothing_that_is_known_with_it(cluster: Cluste
     ).returncode == 0  # fmt: skip
 
 
+def only_left(binlogd: Binlogd, files: list[str]) -> bool:
+    return binlogd.stored() == files
+
+
 def under_way(moment: str, purger: subprocess.Popen[bytes], oldest: Path) -> bool:
     """Whether a purge has come so far: its note is written, its first file is gone, or it has ended."""
     note = oldest.parent.parent / "removed.json"
@@ -243,7 +247,7 @@ def test_killed_while_files_go(cluster: Cluster, binlogd: MakeBinlogd) -> None:
         assert ours.gtid_executed == executed
         left = names(ours)
         assert left in (there, there[there.index(target) :])
-        ours.wait_until(lambda left=left: ours.stored() == left, "what the note says is gone to be gone")
+        ours.wait_until(partial(only_left, ours, left), "what the note says is gone to be gone")
         checked = subprocess.run(
             [sys.executable, "-m", "binlogd", "verify", "--data-dir", str(ours.data)],
             capture_output=True, text=True, timeout=60, check=False,
