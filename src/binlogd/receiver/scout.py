@@ -77,9 +77,9 @@ class Scout:
     def _run(self, wake: Wake) -> None:
         try:
             while True:
+                wake.sleep(PERIOD)
                 with suppress(BinlogdError, NotNow, OSError):
                     self._watch(wake)
-                wake.sleep(PERIOD)
         except Stopped:
             with self._lock:  # whoever has woken us has done with it
                 os.close(wake.descriptor)
