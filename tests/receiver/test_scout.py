@@ -75,6 +75,7 @@ def test_a_source_that_lacks_at_two_looks_what_it_has_sent_is_asked_again(
     monkeypatch.setattr(Session, "connect", lambda _: None)
     monkeypatch.setattr(Session, "executed", executed)
     monkeypatch.setattr(scout, "PERIOD", 0.001)
+    monkeypatch.setattr(scout, "HISTORY_PERIOD", 0.002)
     told = Told()
     held = GtidSet.parse(f"{UUID}:1-5")
     facts = SourceFacts("9.7.4", 1, UUID, "CRC32", "ON", GtidSet.parse(f"{UUID}:1-4"), GtidSet())
@@ -116,6 +117,7 @@ def test_it_goes_on_looking_whatever_goes_wrong(monkeypatch: pytest.MonkeyPatch,
 
     monkeypatch.setattr(Scout, "_watch", watch)
     monkeypatch.setattr(scout, "PERIOD", 0.001)
+    monkeypatch.setattr(scout, "HISTORY_PERIOD", 0.002)
     with looking():
         threads = scouts()
         for _ in range(3):

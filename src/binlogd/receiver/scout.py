@@ -1,6 +1,6 @@
 """Looks, beside a stream, whether the source is still the one to follow.
 
-A dump cannot be asked anything. So a thread asks the source, every PERIOD seconds, over a connection of its own:
+A dump cannot be asked anything. So a thread asks the source, every few seconds, over a connection of its own:
 
     is its history still the one that is received?   A source that is RESET while we are attached says nothing of it:
                   its dump goes on waiting for the position where we stand, with heartbeats, and sends whatever is there
@@ -33,7 +33,8 @@ from binlogd.receiver.plan import StoreFacts
 from binlogd.receiver.session import Session
 from binlogd.store.layout import Identity
 
-PERIOD = 1.0  # seconds: a switch-over is noticed so late at most, another history after two
+PERIOD = 1.0  # seconds between two looks for a better candidate: a switch-over is noticed so late at most
+HISTORY_PERIOD = 5.0  # seconds between two looks at the source's history, while it is the one that is received
 
 log = get_logger(__name__)
 
@@ -77,7 +78,7 @@ class Scout:
     def _run(self, wake: Wake) -> None:
         try:
             while True:
-                wake.sleep(PERIOD)
+                wake.sleep(self._period)
                 with suppress(BinlogdError, NotNow, OSError):
                     self._watch(wake)
         except Stopped:
@@ -103,9 +104,13 @@ class Scout:
                 if self._writable and session.read_only() and self._is_better(wake):
                     log.warning("the source is read_only, and another candidate is not: choosing anew")
                     self._interrupt()
-                wake.sleep(PERIOD)
+                wake.sleep(PERIOD if doubted else self._period)
         finally:
             session.close()
+
+    @property
+    def _period(self) -> float:
+        return PERIOD if self._writable else HISTORY_PERIOD
 
     def _interrupt(self) -> None:
         with self._lock:
