@@ -63,10 +63,16 @@ def small_disk(path: Path, size: int) -> Iterator[SmallDisk]:
 
 
 @contextmanager
-def failing(pid: int, call: str, error: str, *, folder: Path, when: str = "1+") -> Iterator[None]:
-    """Have ``call`` of the process fail with ``error`` (EIO) from the first one on, or ``when`` strace(1) says."""
+def failing(
+    pid: int, call: str, error: str, *, folder: Path, when: str = "1+", path: Path | None = None
+) -> Iterator[None]:
+    """Have ``call`` of the process fail with ``error`` (EIO) from the first one on, or ``when`` strace(1) says.
+
+    With ``path`` only where it is that file's: threads wake each other by write(2), too.
+    """
     strace = packages.fetch(packages.STRACE).command("strace")
     argv = ["-f", "-qq", "-p", str(pid), "-e", f"trace={call}", "-e", f"inject={call}:error={error}:when={when}"]
+    argv += ["-P", str(path)] if path is not None else []
     log = folder / "strace.log"
     child = processes.start([*strace, *argv], cwd=folder, log=log)
     try:

@@ -255,7 +255,7 @@ def test_an_edited_configuration(source: Server, binlogd: MakeBinlogd, proxy: Ca
         lines = logged(one, "what was changed here counts after a restart")
         return {key for line in lines for key in line["keys"]}
 
-    one.wait_until(lambda: named() == {"http.listen", "store"}, "what needs a restart")
+    one.wait_until(lambda: named() == {"http.listen", "store.durability"}, "what needs a restart")
 
     # A statement counts until the source section is edited.
     admin = Admin(one)

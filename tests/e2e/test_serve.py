@@ -182,9 +182,13 @@ def test_the_same_uuid_again_ends_the_older_dump(cluster: Cluster, binlogd: Make
 def refused(replica: Server) -> tuple[int, str]:
     """Number and text of the error with which the replica's receiver has stopped for good."""
     status = replica.wait_until(
-        lambda: (status := replica.replica_status())["Last_IO_Errno"] and status, what="an error of the receiver's"
+        lambda: (
+            (status := replica.replica_status())["Last_IO_Errno"]
+            and status["Replica_IO_Running"] == "No"  # the error is set first
+            and status
+        ),
+        what="an error of the receiver's, at rest",
     )
-    assert status["Replica_IO_Running"] == "No"
     return status["Last_IO_Errno"], status["Last_IO_Error"]
 
 

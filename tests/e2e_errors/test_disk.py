@@ -250,7 +250,8 @@ def test_calls_that_fail(stage: Stage, tmp_path: Path, call: str, error: str, co
     receiver = scene.binlogd.halves()["receive"]
     name, position = scene.binlogd.published
     trace = f"{call}" if call == "fdatasync" else "write,ftruncate"
-    with failing(receiver, trace, error, folder=tmp_path):
+    file = scene.binlogd.file(name) if call == "write" else None
+    with failing(receiver, trace, error, folder=tmp_path, path=file):
         scene.commit_unacknowledged()
         scene.wait_for_alarm(code)
         if call == "fdatasync":

@@ -193,7 +193,7 @@ def test_sigterm_with_everybody_attached(running: Binlogd, source: Server, tmp_p
     )
     idle = running.connect()
     page = socket.create_connection(("127.0.0.1", running.http_port))
-    page.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+    page.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
     half = socket.create_connection(("127.0.0.1", running.http_port))
     half.sendall(b"GET /livez HTTP/1.1\r\nHost:")
     try:

@@ -23,7 +23,7 @@ from binlogd.logs import get_logger
 from binlogd.receiver.link import Wake
 from binlogd.receiver.office import Office
 from binlogd.receiver.orders import Follow, Orders
-from binlogd.receiver.progress import Progress
+from binlogd.receiver.progress import Progress, State
 from binlogd.receiver.purging import NO_READERS, Purging, Readers, said_by
 from binlogd.receiver.receiver import Receiver
 from binlogd.receiver.session import Secret, SourceOptions, Tls
@@ -164,6 +164,8 @@ def run_receiver(load: Callable[[], Settings], *, supervised: bool = False) -> N
             return office.answer(request)
 
         control = ControlThread(folder.path / RECEIVER, snapshot, board, take_order)
+        if not desk.newest.running:
+            progress.state = State.STOPPED  # whoever asks first is told so
         control.start()
         purging.start()
         answer_hangups(lambda: control.call(reload))
