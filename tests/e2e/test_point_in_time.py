@@ -13,6 +13,7 @@ import struct
 import subprocess
 import sys
 import termios
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -146,10 +147,10 @@ def test_across_a_failover(failover: Failover, tmp_path: Path) -> None:  # noqa:
 
 def _shown(terminal: int, wanted: bytes) -> bytes:
     """What comes from the terminal, up to ``wanted``."""
-    found = b""
+    found, until = b"", time.monotonic() + 30
     while wanted not in found:
-        ready, _, _ = select.select([terminal], [], [], 30)
-        assert ready, found
+        ready, _, _ = select.select([terminal], [], [], max(until - time.monotonic(), 0))
+        assert ready and time.monotonic() < until, found[-4000:]
         found += os.read(terminal, 65536)
     return found
 
