@@ -163,7 +163,9 @@ def test_top_in_a_terminal(site: Site, key: bytes) -> None:
     try:
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
         before = termios.tcgetattr(theirs)
-        environ = {**os.environ, "TERM": "xterm", "NO_COLOR": "1"}
+        sizes = {"COLUMNS", "LINES"}  # which would count for more than the terminal's own; workers of pytest have them
+        environ = {key: value for key, value in os.environ.items() if key not in sizes}
+        environ |= {"TERM": "xterm", "NO_COLOR": "1"}
         top = subprocess.Popen(
             command, stdin=theirs, stdout=theirs, stderr=theirs, env=environ, start_new_session=True, preexec_fn=_owned
         )
