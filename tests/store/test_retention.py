@@ -31,7 +31,7 @@ TIMES = {file: 100.0 * at for at, file in enumerate(STORE, 1)}
 
 
 def going(limits: Limits, *, readers: tuple[First, ...] = (), free: int = 0, now: float = 1000) -> Verdict:
-    return decide(STORE, limits, now=now, free=free, readers=readers, last_time=TIMES.__getitem__)
+    return decide(STORE, limits, now=now, free=free, readers=readers, last_time=TIMES.__getitem__, written=WRITTEN.__getitem__)
 
 
 def count(limits: Limits, *, readers: tuple[First, ...] = (), free: int = 0) -> tuple[int, int | None]:

@@ -44,11 +44,13 @@ def command(
     request = {"ask": "order", "order": "purge", "dry_run": dry_run} | _asked(to, before, keep)
     answer = _order(existing_store(data_dir, config), request)
     if "refused" in answer:
-        raise BinlogdError(str(answer["refused"][2]), hint="`binlogd list` shows the files; nothing was removed")
+        raise BinlogdError(str(answer["refused"][2]), hint="`binlogd list` shows the files that are left")
     if as_json:
         click.echo(json.dumps({"dry_run": dry_run, "files": answer["removed"], "blocked": answer["blocked"]}, indent=2))
     else:
         _show(answer["removed"], dry_run=dry_run)
+    if "kept" in answer:
+        click.echo(answer["kept"], err=True)
     blocked = answer["blocked"]
     if blocked is not None:
         from binlogd.receiver.purging import blocked_text
@@ -100,6 +102,7 @@ def _order(folder: DataFolder, request: dict[str, Any]) -> dict[str, Any]:
 def _alone(folder: DataFolder, request: dict[str, Any]) -> dict[str, Any]:
     """Without a receiver."""
     from binlogd.cli.receiver_process import ask_readers
+    from binlogd.errors import StoreError
     from binlogd.receiver.purging import Purging
     from binlogd.store.disk import Disk
     from binlogd.store.removal import finish
@@ -119,7 +122,14 @@ def _alone(folder: DataFolder, request: dict[str, Any]) -> dict[str, Any]:
     )
     answer = purging.order(request)
     if not request["dry_run"] and answer.get("removed"):
-        purging.collect_all()
+        why = "somebody is reading them"
+        try:
+            done = purging.collect_all()
+        except StoreError as bad:
+            done, why = False, bad.message
+        if not done:
+            kept = f"they are gone, and take up room until the receiver starts or files are purged again: {why}"
+            return answer | {"kept": kept}
     return answer
 
 

@@ -130,8 +130,13 @@ def run_receiver(load: Callable[[], Settings], *, supervised: bool = False) -> N
             readers=partial(ask_readers, folder, supervised=supervised),
             current=lambda: board.current,
             amend=board.amend,
+            needed=lambda: watch.needed,
         )
         reloading = Reloading(settings, load, FIXED)
+
+        def recover_aside() -> Recovered:
+            with purging.aside():  # both would remove files, and write their list
+                return _recover(folder, disk, damaged)
 
         def snapshot() -> dict[str, Any]:
             return {
@@ -176,7 +181,7 @@ def run_receiver(load: Callable[[], Settings], *, supervised: bool = False) -> N
                 folder=folder,
                 disk=disk,
                 identity=identity,
-                recover=lambda: _recover(folder, disk, damaged),
+                recover=recover_aside,
                 recovered=recovered,
                 watch=watch,
                 publish=board.put,

@@ -207,7 +207,7 @@ class Store(Section):
     )
     keep: PositiveDuration | None = Field(
         default=None,
-        description="How long files are kept after their last event; absent: for ever.",
+        description="How long files are kept after they were last written to; absent: for ever.",
         examples=["7d"],
     )
     max_size: Size | None = Field(

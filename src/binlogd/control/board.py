@@ -27,6 +27,7 @@ from typing import Any
 
 from binlogd.binlog.gtid import GtidSet
 from binlogd.store.publication import Publication
+from binlogd.store.purged import without
 from binlogd.store.removed import First, order_of
 
 RECENT = 64  # lines kept: what is published while a large first line is made
@@ -67,7 +68,7 @@ class Board:
     def __init__(self, current: Publication | None) -> None:
         self.current = current
         self._removed: tuple[First, GtidSet] | None = None  # since the receiving thread was told what there is
-        self._purged: tuple[GtidSet, GtidSet] | None = None  # a publication's, and the same with what was removed
+        self._purged: tuple[GtidSet, GtidSet, GtidSet] | None = None  # a publication's, what was removed, and both
         self._lock = threading.Lock()  # held for a few sends that do not wait, never across a wait
         self._followers: list[_Follower] = []
         self._recent: deque[tuple[Publication, bytes]] = deque(maxlen=RECENT)  # what was known before, and the line
@@ -76,8 +77,10 @@ class Board:
 
     def put(self, publication: Publication) -> None:
         """A newer publication. Never waits."""
-        while not self._put(self._with_removed(publication)):
-            pass
+        while True:
+            known = self.current  # before what was removed is put to it: see ``amend``
+            if self._put(self._with_removed(publication), known):
+                return
 
     def amend(self, first: First, gone: GtidSet) -> None:
         """Files were removed: ``first`` is left, and no file has ``gone`` any more. From any thread.
@@ -85,39 +88,34 @@ class Board:
         The receiving thread goes on to publish what it knows; here what was removed is put to it. None is published
         before the first publication is: what there is then counts it in already.
         """
-        while (current := self.current) is not None:
-            with self._lock:
-                before = self._removed[1] if self._removed is not None else GtidSet()
-                self._removed, self._purged = (first, before | gone), None
-            if self._put(self._with_removed(current), instead_of=current):
-                return
+        if self.current is None:
+            return
+        with self._lock:
+            before = self._removed[1] if self._removed is not None else GtidSet()
+            self._removed = first, before | gone
+        while (current := self.current) is not None and not self._put(self._with_removed(current), current):
+            pass
 
     def _with_removed(self, publication: Publication) -> Publication:
         """What the receiving thread publishes, less what was removed since it began."""
-        with self._lock:
-            removed, cached = self._removed, self._purged
+        step = publication.step
+        while (removed := self._removed) is not None:
+            rest = removed[1] if step is None else without(removed[1], step.added.runs())
+            if rest is removed[1]:
+                break
+            with self._lock:
+                if self._removed is removed:
+                    self._removed = removed[0], rest  # another source sent it again
         if removed is None:
             return publication
         first, gone = removed
-        step = publication.step
-        if step is not None and step.added and not gone.isdisjoint(step.added):
-            gone -= step.added  # another source sends it again
-            with self._lock:
-                if self._removed is removed:
-                    self._removed = first, gone
-            cached = None
-        if cached is None or cached[0] is not publication.purged:
-            cached = publication.purged, publication.purged | gone
-            with self._lock:
-                if self._removed is not None and self._removed[1] is gone:
-                    self._purged = cached
-        return replace(publication, purged=cached[1], first=max(publication.first, first, key=order_of))
+        cached = self._purged
+        if cached is None or cached[0] is not publication.purged or cached[1] is not gone:
+            cached = self._purged = publication.purged, gone, publication.purged | gone
+        return replace(publication, purged=cached[2], first=max(publication.first, first, key=order_of))
 
-    def _put(self, publication: Publication, instead_of: Publication | None = None) -> bool:
-        """Tell all; False when there is another one meanwhile, or none ``instead_of`` which it may come."""
-        known = self.current
-        if instead_of is not None and known is not instead_of:
-            return False
+    def _put(self, publication: Publication, known: Publication | None) -> bool:
+        """Tell all; False when another one than ``known`` is the newest meanwhile."""
         line = _line(publication.encode() if known is None else publication.encode_since(known))
         with self._lock:
             if self.current is not known:

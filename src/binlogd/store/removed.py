@@ -9,7 +9,7 @@ there or not: whoever owns the store removes what is left of them (removal.py), 
 durable nothing has happened. Files are only gone for a note that names a first file which is there.
 
 There are two copies, for nothing else knows what it says. Beside each set stands a CRC-32; where one copy is lost or
-unsound the other one counts, and both are no older than the last file that went.
+unsound the other one counts. Before a file goes both are the same (removal.py).
 """
 
 from __future__ import annotations
@@ -70,11 +70,14 @@ def save(disk: Disk, folder: Path, removed: Removed) -> None:
 
 
 def unsound(folder: Path) -> list[Path]:
-    """The copies that are not as they were written, or missing where the other one is there."""
+    """The copies that do not say all that is known: damaged, older than the other one, or missing beside it."""
     contents = {name: _content(folder / name) for name in FILES}
     if not any(content is not None for content in contents.values()):
         return []
-    return [folder / name for name, content in contents.items() if content is None or _decode(content) is None]
+    known = None
+    with suppress(StoreDamaged):
+        known = encode(load(folder))
+    return [folder / name for name, content in contents.items() if content != known]
 
 
 def encode(removed: Removed) -> bytes:

@@ -10,9 +10,9 @@ is left is the history from some point on. Two things end it:
 
 What a file is asked to go for:
 
-    keep       its last event is older than that. One without any time of its own goes by when it was written to
+    keep       it was last written to longer ago than that, by our own clock: events carry times from anywhere
     max_size   all files together have more bytes than that
-    min_free   less is free on the disk than that
+    min_free   less is free on the disk than that, and ``ahead`` of it
     to         it stands before a named file
     before     its last event is older than a moment
 
@@ -56,6 +56,7 @@ class Limits:
     keep: float | None = None
     max_size: int | None = None
     min_free: int | None = None
+    ahead: int = 0
     to: First | None = None
     before: float | None = None
 
@@ -97,18 +98,19 @@ def decide(
     free: int,
     readers: Collection[First],
     last_time: Callable[[File], float],
+    written: Callable[[File], float],
 ) -> Verdict:
     """The verdict over all ``files``, oldest first.
 
-    ``readers`` are the places of those who read, one each; a place that no file has stands for any. ``last_time`` is
-    asked of no more files than it must, for it reads.
+    ``readers`` are the places of those who read, one each; a place that no file has stands for any. ``last_time``, of
+    the last event, is asked of no more files than it must, for it reads; ``written`` is when a file last was.
     """
     left, room = sum(file.size for file in files), free
     reached = False
     reasons: list[str] = []
     for file in files:
         reason = _by_order(file, limits, last_time, reached=(reached := reached or file.place == limits.to))
-        reason = reason or _by_space(limits, left, room) or _by_age(file, limits, now, last_time)
+        reason = reason or _by_space(limits, left, room) or _by_age(file, limits, now, written)
         if not reason:
             break
         reasons.append(reason)
@@ -138,12 +140,13 @@ def _by_order(file: File, limits: Limits, last_time: Callable[[File], float], *,
 def _by_space(limits: Limits, left: int, free: int) -> str:
     if limits.max_size is not None and left > limits.max_size:
         return f"the files have {human_size(left)}, more than max_size, {human_size(limits.max_size)}"
-    if limits.min_free is not None and free < limits.min_free:
-        return f"{human_size(free)} are free, less than {human_size(limits.min_free)}"
+    if limits.min_free is not None and free < limits.min_free + limits.ahead:
+        ahead = f" and {human_size(limits.ahead)}, to be in time" if limits.ahead else ""
+        return f"{human_size(free)} are free, less than min_free, {human_size(limits.min_free)}{ahead}"
     return ""
 
 
-def _by_age(file: File, limits: Limits, now: float, last_time: Callable[[File], float]) -> str:
-    if limits.keep is not None and last_time(file) < now - limits.keep:
-        return f"its last event is older than keep, {format_duration(limits.keep)}"
+def _by_age(file: File, limits: Limits, now: float, written: Callable[[File], float]) -> str:
+    if limits.keep is not None and written(file) < now - limits.keep:
+        return f"it was last written to longer ago than keep, {format_duration(limits.keep)}"
     return ""

@@ -33,6 +33,7 @@ class Watch:
         self._disk = disk
         self._folder = folder
         self.min_free = min_free  # may be set from another thread
+        self.needed = 0  # beyond min_free, before receiving goes on after the disk was full; for another thread
         self._lock = lock
         self._written = 0  # since we last looked
         self._looked = 0.0
@@ -79,7 +80,9 @@ class Watch:
         """``require`` on a disk that was full: with some more, so that it does not stop and go."""
         with explained("measure the free space of", self._folder):
             _, total = self._disk.space(self._folder)
-        self.require(size + min(ROOM_AGAIN, total // ROOM_SHARE))
+        self.needed = size + min(ROOM_AGAIN, total // ROOM_SHARE)
+        self.require(self.needed)
+        self.needed = 0
 
     def probe(self, size: int) -> None:
         """Raises unless a file can be made in the folder, filled with ``size`` bytes and synced."""
