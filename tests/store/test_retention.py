@@ -19,7 +19,7 @@ from binlogd.store.purged import save as save_purged
 from binlogd.store.reader import publication_of, read_store
 from binlogd.store.recovery import recover
 from binlogd.store.removal import collect, commit, files_left, look_at, newly_purged
-from binlogd.store.removed import ALL, FILES, First, Removed, load, save, unsound
+from binlogd.store.removed import ALL, FILES, First, Removed, encode, load, save, unsound
 from binlogd.store.retention import File, Going, Limits, Verdict, decide
 from tests.binlog.making import SID_B, UUID_A, UUID_B, Log
 from tests.store.powerloss import FailingPower, Fate, Killed, put
@@ -28,10 +28,19 @@ from tests.store.support import Quick, chain, data_of, make_store, tail_of
 NAMES = [f"mysql-bin.{number:06}" for number in range(1, 7)]
 STORE = [File(1, NAMES[0], 100), File(1, NAMES[1], 100), File(2, NAMES[0], 100), File(2, NAMES[1], 50)]
 TIMES = {file: 100.0 * at for at, file in enumerate(STORE, 1)}
+WRITTEN = {file: time + 10 for file, time in TIMES.items()}
 
 
 def going(limits: Limits, *, readers: tuple[First, ...] = (), free: int = 0, now: float = 1000) -> Verdict:
-    return decide(STORE, limits, now=now, free=free, readers=readers, last_time=TIMES.__getitem__, written=WRITTEN.__getitem__)
+    return decide(
+        STORE,
+        limits,
+        now=now,
+        free=free,
+        readers=readers,
+        last_time=TIMES.__getitem__,
+        written=WRITTEN.__getitem__,
+    )
 
 
 def count(limits: Limits, *, readers: tuple[First, ...] = (), free: int = 0) -> tuple[int, int | None]:
@@ -46,14 +55,15 @@ def count(limits: Limits, *, readers: tuple[First, ...] = (), free: int = 0) -> 
 
 def test_what_goes() -> None:
     assert count(Limits()) == (0, None)
-    assert count(Limits(keep=900)) == (0, None)
-    assert count(Limits(keep=899)) == (1, None)
+    assert count(Limits(keep=890)) == (0, None)
+    assert count(Limits(keep=889)) == (1, None)
     assert count(Limits(keep=750)) == (2, None)
     assert count(Limits(max_size=350)) == (0, None)
     assert count(Limits(max_size=349)) == (1, None)
     assert count(Limits(max_size=100)) == (3, None)
     assert count(Limits(min_free=250), free=51) == (2, None)
     assert count(Limits(min_free=250), free=250) == (0, None)
+    assert count(Limits(min_free=250, ahead=50), free=299) == (1, None)
     assert count(Limits(to=(2, NAMES[0]))) == (2, None)
     assert count(Limits(to=(1, NAMES[0]))) == (0, None)
     assert count(Limits(before=201)) == (2, None)
@@ -63,7 +73,8 @@ def test_what_goes() -> None:
 def test_the_newest_file_stays() -> None:
     for limits in (Limits(keep=1), Limits(max_size=1), Limits(min_free=10**9), Limits(before=10**9)):
         assert count(limits) == (3, 0)
-    assert decide([], Limits(keep=1), now=9, free=0, readers=(), last_time=TIMES.__getitem__) == Verdict((), None)
+    nothing = decide([], Limits(keep=1), now=9, free=0, readers=(), last_time=TIMES.get, written=WRITTEN.get)
+    assert nothing == Verdict((), None)
 
 
 def test_what_is_being_read_stays_and_what_is_behind_it() -> None:
@@ -91,8 +102,15 @@ def test_the_note_and_its_copy(tmp_path: Path) -> None:
             assert load(tmp_path) == one
             assert unsound(tmp_path) == [tmp_path / name]
         (tmp_path / name).write_bytes(content)
+    newer = Removed((1, NAMES[4]), GtidSet.parse(f"{UUID_A}:1-7"))
+    for name in FILES:
+        save(Quick(), tmp_path, one)
+        (tmp_path / name).write_bytes(encode(newer))
+        assert load(tmp_path) == newer
+        assert unsound(tmp_path) == [tmp_path / other for other in FILES if other != name], "it is older"
     for name in FILES:
         (tmp_path / name).write_bytes(b"{}")
+    assert unsound(tmp_path) == [tmp_path / name for name in FILES]
     with pytest.raises(StoreDamaged, match="which GTIDs were removed is not known"):
         load(tmp_path)
 
@@ -125,7 +143,7 @@ def remove(folder: DataFolder, disk: Disk, number: int) -> tuple[Removed, GtidSe
     files = [File(timeline.number, name, 0) for timeline, name in listing]
     leaving = look_at(folder, [Going(file, "a test") for file in files[:number]])
     removed = commit(disk, folder, leaving, files[number])
-    return removed, newly_purged(folder, leaving, before, removed)
+    return removed, newly_purged(folder, before, removed)
 
 
 def recovered(folder: DataFolder) -> Publication:
@@ -222,6 +240,50 @@ def test_a_full_disk_has_room_for_the_note(tmp_path: Path) -> None:
     assert recovered(folder).executed == before.executed
     with pytest.raises(StoreUnreadable):
         remove(folder, Full(), 0)
+
+
+def test_recovery_brings_the_copies_to_the_same(tmp_path: Path) -> None:
+    """A crash between both, and more is removed before the first is lost."""
+    folder = make_store(tmp_path, data_of(chain(4)))
+    before = recovered(folder)
+    remove(folder, Quick(), 1)
+    old = (folder.binlogs / FILES[1]).read_bytes()
+    remove(folder, Quick(), 1)
+    (folder.binlogs / FILES[1]).write_bytes(old)
+    recovered(folder)
+    assert unsound(folder.binlogs) == []
+    (folder.binlogs / FILES[0]).write_bytes(b"")
+    assert recovered(folder).executed == before.executed
+
+
+def test_a_full_disk_lets_recovery_finish(tmp_path: Path) -> None:
+    class Full(Quick):
+        def create(self, path: Path) -> int:
+            if "index" in path.name and (folder.timelines()[0].path / NAMES[0]).exists():
+                raise OSError(28, "No space left on device")
+            return super().create(path)
+
+    folder = make_store(tmp_path, data_of(chain(3)))
+    recovered(folder)
+    remove(folder, Quick(), 1)
+    found = recover(folder, Full())
+    tail_of(found).close()
+    assert folder.timelines()[0].binlogs() == NAMES[1:3]
+    assert (folder.timelines()[0].path / "mysql-bin.index").read_text() == f"./{NAMES[1]}\n./{NAMES[2]}\n"
+
+
+def test_what_was_set_aside_of_a_file_goes_with_it(tmp_path: Path) -> None:
+    folder = make_store(tmp_path, data_of(chain(3)))
+    recovered(folder)
+    path = folder.timelines()[0].path
+    aside = [path / f"{NAMES[0]}.cut-5", path / f"{NAMES[0]}.damaged-20260101T000000.000000Z"]
+    other = path / f"{NAMES[1]}.damaged-20260101T000000.000000Z"
+    for each in (*aside, other):
+        each.write_bytes(b"x")
+    removed, _ = remove(folder, Quick(), 1)
+    assert collect(Quick(), folder, removed)
+    assert not any(each.exists() for each in aside)
+    assert other.exists()
 
 
 # --- power ---
