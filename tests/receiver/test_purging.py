@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -319,6 +320,16 @@ def test_recovery_and_removal_take_turns(tmp_path: Path) -> None:
     assert at.look() == [NAMES[4]]
     thread.join(20)
     assert failed == []
+
+
+def test_the_published_file_stays_while_the_next_one_is_not_published(tmp_path: Path) -> None:
+    at = At(one(tmp_path), Limits(max_size=1))
+    end = at.publication
+    assert end is not None
+    at.publication = replace(end, file=NAMES[3], position=size_of(at.folder, NAMES[3]))
+    assert at.look(3) == NAMES[3:5]
+    at.publication = end
+    assert at.look(2) == NAMES[4:5]
 
 
 def test_nothing_is_removed_behind_the_end(tmp_path: Path) -> None:

@@ -73,7 +73,9 @@ def test_what_goes() -> None:
 def test_the_newest_file_stays() -> None:
     for limits in (Limits(keep=1), Limits(max_size=1), Limits(min_free=10**9), Limits(before=10**9)):
         assert count(limits) == (3, 0)
-    nothing = decide([], Limits(keep=1), now=9, free=0, readers=(), last_time=TIMES.get, written=WRITTEN.get)
+    nothing = decide(
+        [], Limits(keep=1), now=9, free=0, readers=(), last_time=TIMES.__getitem__, written=TIMES.__getitem__
+    )
     assert nothing == Verdict((), None)
 
 

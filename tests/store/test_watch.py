@@ -78,8 +78,10 @@ def test_a_disk_that_was_full_needs_more_than_one_that_was_not(tmp_path: Path, m
     disk.free = min_free + size + 10 * MiB - 1  # a sixteenth of the disk
     with pytest.raises(StoreUnreadable, match="are needed to go on"):
         watch.require_again(size)
+    assert watch.needed == size + 10 * MiB, "for retention, which makes the room"
     disk.free += 1
     watch.require_again(size)
+    assert watch.needed == 0
 
 
 def test_another_file_in_its_place(tmp_path: Path) -> None:

@@ -122,7 +122,7 @@ def _alone(folder: DataFolder, request: dict[str, Any]) -> dict[str, Any]:
     )
     answer = purging.order(request)
     if not request["dry_run"] and answer.get("removed"):
-        why = "somebody is reading them"
+        why = "somebody may be reading them"
         try:
             done = purging.collect_all()
         except StoreError as bad:

@@ -375,10 +375,17 @@ class Purging:
     # --- removing ---
 
     def _remove(self, files: list[File], verdict: Verdict) -> list[Leaving]:
-        """The note, the publication, and what of the rest can be done now."""
-        if not verdict.going:
+        """The note, and the publication.
+
+        The file that is published stays, though a newer one is there: what stands at its end may not be published yet,
+        and would be neither stored nor purged.
+        """
+        current = self._current()
+        end = None if current is None else order_of((current.timeline, current.file))
+        going = [each for each in verdict.going if end is None or order_of(each.file.place) < end]
+        if not going:
             return []
-        leaving = look_at(self._folder, verdict.going)
+        leaving = look_at(self._folder, going)
         for each in leaving:
             self._leaving[each.file.timeline.number, each.file.name] = each
         self._owed = self._pending = True  # if this fails the note may be durable all the same
@@ -425,6 +432,8 @@ class Purging:
         self._room.look()
         size, now = _size(going), time.monotonic()
         patience = self._shows and (self._waited is None or now - self._waited < PATIENCE)
+        if self._shows and not patience:
+            self._say("the list of files does not end with the newest: it is written anew")
         try:
             done = collect(self._disk, self._folder, removed, self._gone, patience=patience)
         finally:
