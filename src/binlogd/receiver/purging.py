@@ -507,11 +507,11 @@ class Purging:
 
 
 def _size(paths: Iterable[Path]) -> int:
-    """Of the files that are there, in bytes."""
+    """Bytes that the files which are there take up on the disk: less than they have where it compresses."""
     size = 0
     for path in paths:
         with explained("measure", path), suppress(FileNotFoundError):
-            size += path.stat().st_size
+            size += path.stat().st_blocks * 512
     return size
 
 
