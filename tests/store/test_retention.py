@@ -338,3 +338,6 @@ def test_whatever_a_power_loss_leaves_of_it(tmp_path: Path, seed: int, monkeypat
             ]
             assert (after.timeline, after.file, after.position) == (before.timeline, before.file, before.position)
             assert [(t.number, name) for t, name in files_left(found)][:1] == [after.first] or after.first == ALL
+            for timeline in found.timelines():
+                there = {entry.name for entry in timeline.path.iterdir()}
+                assert {name.removesuffix(".idx") for name in there if name.endswith(".idx")} <= there

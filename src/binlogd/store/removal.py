@@ -2,7 +2,7 @@
 
     1. ``commit``    the note (removed.py) is durable: the files are gone for everybody who begins to read from now on
     2. ``collect``   the list of files (``mysql-bin.index``) is written without them
-    3.               each file is unlinked, and its .idx, and what was set aside of it (rescue.py, repair.py)
+    3.               of each file .idx and what was set aside of it (rescue.py, repair.py) are unlinked, then itself
     4.               the folder is synced
 
 After a crash anywhere behind 1 recovery does the rest, before it reads anything. A timeline's folder stays when its
@@ -17,6 +17,7 @@ Without ``patience`` nothing is waited for: nothing is received, or the list has
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -29,11 +30,13 @@ from binlogd.errors import EventError, StoreDamaged, StoreUnreadable
 from binlogd.logs import get_logger
 from binlogd.store.disk import DISK_FULL, Disk, explained
 from binlogd.store.index import Summary, index_path, list_path, read_recorded, write_file_list
-from binlogd.store.layout import DataFolder, Timeline
+from binlogd.store.layout import DataFolder, Timeline, is_binlog_name
 from binlogd.store.publication import Publication
 from binlogd.store.reader import StoredFile, publication_of, read_contents, read_finished, read_previous
 from binlogd.store.removed import ALL, First, Removed, load, order_of, save, unsound
 from binlogd.store.retention import File, Going
+
+_ASIDE = re.compile(r"\.(idx|cut-.*|damaged-.*)\Z")
 
 LIST_TRIES = 3  # times that a list is written anew for a file that appeared meanwhile: they come by the minute
 
@@ -182,10 +185,10 @@ def collect(
         with explained("remove files of", timeline.path):
             for name in names:
                 gone(timeline, name)
-                disk.remove(timeline.path / name)
                 for path in (index_path(timeline.path / name), *_set_aside(timeline, name)):
                     with suppress(FileNotFoundError):
                         disk.remove(path)
+                disk.remove(timeline.path / name)
             disk.sync_folder(timeline.path)
         if full:
             _list_without(disk, timeline, names, waits=False)
@@ -257,3 +260,16 @@ def finish(disk: Disk, folder: DataFolder) -> None:
         log_removed(left_over(timeline, name, "it was being removed when binlogd was stopped"))
 
     collect(disk, folder, removed, gone, patience=False)
+    listing = files_left(folder, removed.first)
+    if listing and (listing[0][0].number, listing[0][1]) == removed.first:
+        for timeline in folder.timelines():
+            _sweep(disk, timeline, removed.first)
+
+
+def _sweep(disk: Disk, timeline: Timeline, first: First) -> None:
+    """Remove what belongs to files before ``first``: a power loss may keep it, and not the file itself."""
+    with explained("remove files of", timeline.path):
+        for path in sorted(timeline.path.iterdir()):
+            name = _ASIDE.sub("", path.name)
+            if name != path.name and is_binlog_name(name) and order_of((timeline.number, name)) < order_of(first):
+                disk.remove(path)
