@@ -288,6 +288,21 @@ def test_what_was_set_aside_of_a_file_goes_with_it(tmp_path: Path) -> None:
     assert other.exists()
 
 
+def test_what_a_power_loss_left_of_removed_files_goes(tmp_path: Path) -> None:
+    folder = make_store(tmp_path, data_of(chain(3)))
+    recovered(folder)
+    path = folder.timelines()[0].path
+    removed, _ = remove(folder, Quick(), 1)
+    assert collect(Quick(), folder, removed)
+    left = [path / f"{NAMES[0]}.idx", path / f"{NAMES[0]}.cut-5", path / f"{NAMES[0]}.damaged-1"]
+    others = [path / f"{NAMES[1]}.damaged-1", path / "note.idx"]
+    for each in (*left, *others):
+        each.write_bytes(b"x")
+    recovered(folder)
+    assert not any(each.exists() for each in left)
+    assert all(each.exists() for each in others)
+
+
 # --- power ---
 
 
