@@ -33,13 +33,12 @@ from binlogd.store.removal import (
     Leaving,
     collect,
     commit,
-    files_left,
     garbage,
     log_removed,
     look_at,
     newly_purged,
 )
-from binlogd.store.removed import First, load, order_of
+from binlogd.store.removed import First, files_left, load, order_of
 from binlogd.store.retention import File, Limits, Verdict, decide
 
 LOOK = 1.0  # seconds between two looks at free space

@@ -342,7 +342,6 @@ class Conversation:
             raise ConnectionAbortedError  # it took leave, or stands within an event: nothing more can be said
         wire.end_stream(dump.sequence)
         service.end_dump(connection)
-        service.sent_by_gone += dump.sent_bytes
         if refusal is not None:
             raise refusal
         wire.reply_eof()

@@ -33,7 +33,7 @@ from binlogd.store.index import FINGERPRINTS, Summary, fetch_summaries, fingerpr
 from binlogd.store.layout import DataFolder, Timeline
 from binlogd.store.publication import NOTHING, Publication
 from binlogd.store.purged import load, without
-from binlogd.store.removed import Removed
+from binlogd.store.removed import ALL, Removed, files_left
 from binlogd.store.removed import load as load_removed
 from binlogd.store.settled import settle
 from binlogd.store.synced import synced_part
@@ -315,18 +315,16 @@ def read_finished(
 
 
 def read_store(folder: DataFolder, progress: Progress | None = None) -> Iterator[StoredFile]:
-    """Every file, oldest first; the newest up to its last whole transaction. Each is read when it is asked for."""
-    listing = [(timeline, timeline.binlogs()) for timeline in folder.timelines()]
-    total = sum(len(names) for _, names in listing)
-    for timeline, names in listing:
-        fetch_summaries(timeline.path / name for name in names)
-    number = 0
-    for timeline, names in listing:
-        for name in names:
-            number += 1
-            yield read_file(timeline, name, finished=number < total)
-            if progress is not None:
-                progress(number, total)
+    """Every file that is left, oldest first; the newest up to its last whole transaction. Each is read when asked for.
+
+    What was removed is passed over while it is still there: its GTIDs are purged, and nobody may be led to it.
+    """
+    listing = files_left(folder, load_removed(folder.binlogs).first)
+    fetch_summaries(timeline.path / name for timeline, name in listing)
+    for number, (timeline, name) in enumerate(listing, 1):
+        yield read_file(timeline, name, finished=number < len(listing))
+        if progress is not None:
+            progress(number, len(listing))
 
 
 def read_previous(path: Path, end: int | None = None) -> GtidSet | None:
@@ -354,6 +352,7 @@ class Holdings:
         self._executed = GtidSet()
         self._purged = GtidSet()
         self._removed = Removed()
+        self._first = ALL  # as the note names it, once that file was added
         self._newest: StoredFile | None = None
         self._expected: int | None = None  # the fingerprint of the next file's claim, if it goes on with this one's
         self._damaged = False  # whether a file behind the last claim may hold more than its summary says
@@ -365,6 +364,8 @@ class Holdings:
         if self._newest is None:
             self._removed = load_removed(file.timeline.path.parent)
             self._take_purged(self._removed.gtids)
+        if (file.timeline.number, file.name) == self._removed.first:
+            self._first = self._removed.first
         if self._newest is None or self._newest.timeline != file.timeline:
             self._expected, self._damaged = None, False
             self._take_purged(load(file.timeline.path))
@@ -390,7 +391,7 @@ class Holdings:
             executed=self._executed,
             purged=self._purged,
             server_version=newest.summary.server_version,
-            first=self._removed.first,
+            first=self._first,
         )
 
     def _take_claim(self, file: StoredFile) -> bool:

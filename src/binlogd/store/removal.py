@@ -28,7 +28,7 @@ from binlogd.store.index import index_path, list_path, write_file_list
 from binlogd.store.layout import DataFolder, Timeline
 from binlogd.store.publication import Publication
 from binlogd.store.reader import StoredFile, publication_of, read_contents, read_finished, read_previous
-from binlogd.store.removed import ALL, First, Removed, load, save
+from binlogd.store.removed import Removed, begin_of_left, files_left, load, save
 from binlogd.store.retention import File, Going
 
 LIST_TRIES = 3  # times that a list is written anew for a file that appeared meanwhile: they come by the minute
@@ -56,17 +56,6 @@ class Leaving:
             "damage": self.file.damage,
             "reason": self.reason,
         }
-
-
-def files_left(folder: DataFolder, first: First = ALL) -> list[tuple[Timeline, str]]:
-    """The files from ``first`` on, oldest first; all of them when that is not there."""
-    listing = [(timeline, name) for timeline in folder.timelines() for name in timeline.binlogs()]
-    return listing[_begin(listing, first) :]
-
-
-def _begin(listing: Sequence[tuple[Timeline, str]], first: First) -> int:
-    """The index of the first file that is left. No file is taken for removed unless that one is there."""
-    return next((at for at, (timeline, name) in enumerate(listing) if (timeline.number, name) == first), 0)
 
 
 def look_at(folder: DataFolder, going: Iterable[Going]) -> list[Leaving]:
@@ -130,7 +119,7 @@ def _added(timeline: Timeline, name: str, left: Publication) -> GtidSet:
 def garbage(folder: DataFolder, removed: Removed) -> list[tuple[Timeline, str]]:
     """The files that the note says are gone, and that are there."""
     listing = [(timeline, name) for timeline in folder.timelines() for name in timeline.binlogs()]
-    return listing[: _begin(listing, removed.first)]
+    return listing[: begin_of_left(listing, removed.first)]
 
 
 def collect(
