@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from binlogd.store.events import ShownEvent
-    from binlogd.store.publication import Publication
 
 # Wide enough for what mostly stands there; a longer cell pushes its line to the right and is never cut.
 _WIDTHS = (11, 20, 21, 10, 11, 0)
@@ -64,36 +63,24 @@ def _file(file: str, data_dir: str | None, config: str | None) -> tuple[Path, in
     """Where it lies, and how much of it counts (None: all)."""
     from pathlib import Path
 
-    from binlogd.cli.stores import existing_store
+    from binlogd.cli.stores import existing_store, published
+    from binlogd.store.seek import listing
 
     if "/" in file:
         return Path(file), None
     folder = existing_store(data_dir, config)
     qualifier, colon, name = file.rpartition(":")
     found = [
-        timeline
-        for timeline in folder.timelines()
-        if (not colon or f"{timeline.number:04}" == qualifier) and name in timeline.binlogs()
+        stored
+        for stored in listing(folder, published(folder))
+        if stored.name == name and (not colon or f"{stored.timeline.number:04}" == qualifier)
     ]
     if not found:
         raise click.UsageError(f"the store holds no {file}: binlogd list shows what it holds; a path needs a slash")
     if len(found) > 1:
-        names = ", ".join(f"{timeline.number:04}:{name}" for timeline in found)
+        names = ", ".join(f"{stored.timeline.number:04}:{name}" for stored in found)
         raise click.UsageError(f"several sources have a file {file}: say which of {names}")
-    published = _published(folder.path)
-    timeline = found[0]
-    if published is not None and (published.timeline, published.file) == (timeline.number, name):
-        return timeline.path / name, published.position
-    return timeline.path / name, None
-
-
-def _published(path: Path) -> Publication | None:
-    """What the receiver says is durable; None when there is none."""
-    from binlogd.control.sockets import RECEIVER, ask_status
-    from binlogd.store.publication import Publication
-
-    said = ask_status(path / RECEIVER)
-    return Publication.decode(said["publication"]) if said is not None and said["publication"] else None
+    return found[0].path, found[0].end
 
 
 def _row(event: ShownEvent) -> dict[str, Any]:
