@@ -71,3 +71,17 @@ def test_a_reader_that_has_enough_ends_it_quietly(tmp_path: Path) -> None:
     result = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60, check=False)
     assert result.stdout.count("\n") == 1
     assert result.stderr == ""
+
+
+def test_the_newest_may_end_in_a_torn_event(tmp_path: Path) -> None:
+    """Behind a kill, until a receiver starts: that is no damage. Of a finished file it is."""
+    timeline = make_store(tmp_path)
+    whole = binlogd("events", "--json", NEWEST, "--data-dir", str(tmp_path))
+    for name in (FIRST, NEWEST):
+        with open(timeline / name, "ab") as file:
+            file.write(logs()[NEWEST][-40:-20])
+    torn = binlogd("events", "--json", NEWEST, "--data-dir", str(tmp_path))
+    assert (torn.returncode, torn.stdout) == (0, whole.stdout)
+    assert f"ends at {len(logs()[NEWEST])}: what is there is no whole event" in torn.stderr
+    the_error(binlogd("events", FIRST, "--data-dir", str(tmp_path)), 4)
+    the_error(binlogd("events", str(timeline / NEWEST)), 4)
