@@ -488,6 +488,28 @@ def test_what_is_removed_meanwhile_is_not_missed(tmp_path: Path, beside: bool) -
     assert run.files == 3
 
 
+def test_behind_what_is_removed_meanwhile_nothing_is_expected(tmp_path: Path) -> None:
+    """Of GTIDs, of which the file behind it names more than the one that was read last."""
+    folder = indexed(tmp_path, chain(4))
+
+    def advanced(_done: int, _total: int, name: str) -> None:
+        if name == FIRST:
+            assert collect(Quick(), folder, leave(folder, 3))
+
+    run = Verification(folder, progress=advanced)
+    assert list(run.findings()) == []
+    assert run.files == 2
+
+
+def test_a_list_that_is_written_anew_meanwhile(tmp_path: Path) -> None:
+    folder = indexed(tmp_path, chain(2), chain(3))
+    (folder.timelines()[0].path / FIRST).write_bytes(b"anything")
+    findings = Verification(folder).findings()
+    next(findings)
+    assert collect(Quick(), folder, leave(folder, 3))
+    assert list(findings) == []
+
+
 def test_what_somebody_else_removes_meanwhile_is_an_error(tmp_path: Path) -> None:
     folder = indexed(tmp_path, chain(3))
     path = newest(folder).path

@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 # Wide enough for what mostly stands there; a longer cell pushes its line to the right and is never cut.
 _WIDTHS = (11, 20, 21, 10, 11, 0)
 _RIGHT = frozenset({0, 3, 4})
-TORN = "what is there is no whole event, as a kill leaves it; a receiver that starts sees to it, and so does binlogd verify"
-    "what is there is no whole event, as a kill leaves it; the receiver looks at it when it starts, and verify does now"
-)
+TORN = "what is there is no whole event, as a kill leaves it; a receiver that starts sees to it"
 _HEADER = ("pos", "time", "event type", "server id", "end log pos", "info")
 
 
