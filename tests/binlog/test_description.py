@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+import sys
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,10 +15,10 @@ from binlogd.binlog.transaction_events import Compression
 from binlogd.errors import EventError
 from tests.binlog import builders
 
-try:
-    from compression import zstd
-except ImportError:
+if TYPE_CHECKING or sys.version_info < (3, 14):
     from backports import zstd
+else:
+    from compression import zstd
 
 STRING, REAL, INTEGER, DECIMAL = 0, 1, 2, 4
 

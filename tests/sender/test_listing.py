@@ -148,7 +148,6 @@ def test_a_disk_that_fails_is_told_of(tmp_path: Path, monkeypatch: pytest.Monkey
 
     def failing(*_: Any, **__: Any) -> Any:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
-        yield
 
     with Listening(tmp_path) as listening:
         monkeypatch.setattr(module, "read_events", failing)

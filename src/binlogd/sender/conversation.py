@@ -17,7 +17,6 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from binlogd.binlog.gtid import GtidSet, GtidSyntaxError
-from binlogd.binlog.walk import GtidRun
 from binlogd.errors import ProtocolError, Refusal
 from binlogd.logs import get_logger
 from binlogd.sender.channel import Channel
@@ -401,7 +400,7 @@ class Conversation:
         )
 
 
-def _has(executed: GtidSet, run: GtidRun) -> bool:
+def _has(executed: GtidSet, run: tuple[bytes, str, int, int]) -> bool:
     """Whether all of a run is in it, in time that hardly depends on the set."""
     sid, tag, first, last = run
     there, until = executed.covering(sid, tag, first)

@@ -156,9 +156,7 @@ class Verification:
                 if before is not None and binlog_number(before) + 1 != binlog_number(name):
                     chain.expected = None
                 finished = not newest or name != names[-1]
-                known, chain.expected = chain.expected, None  # should it have been removed meanwhile
-                with self._passing_over(timeline.path / name):
-                    chain.expected = known
+                with self._passing_over(timeline.path / name, chain):
                     if self._wanted(timeline.path / name):
                         file = _File(self, timeline, name, finished=finished, last=name == names[-1])
                         yield from file.findings(chain)
@@ -181,13 +179,15 @@ class Verification:
         return is_binlog_name(name) and (int(number), binlog_number(name)) < order_of(self._first())
 
     @contextmanager
-    def _passing_over(self, path: Path) -> Iterator[None]:
-        """A file that is removed just now."""
+    def _passing_over(self, path: Path, chain: _Chain | None = None) -> Iterator[None]:
+        """A file that is removed just now; what it added is not known, then."""
         try:
             yield
         except StoreUnreadable as bad:
             if bad.alarm != STORE_MISSING or not self._went(path):
                 raise
+            if chain is not None:
+                chain.expected = None
 
     def _published_of(self, timeline: Timeline, names: list[str]) -> list[str]:
         """Those of a timeline's files that are published."""
