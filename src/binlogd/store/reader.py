@@ -27,13 +27,13 @@ from binlogd.binlog.gtid import GtidSet
 from binlogd.binlog.gtid_events import PreviousGtids
 from binlogd.binlog.header import BINLOG_MAGIC, CRC_LENGTH, ChecksumAlgorithm, EventType, Header, checksum
 from binlogd.binlog.walk import HEADER_LENGTH, MAX_EVENT, GtidRun, Mark, Walk
-from binlogd.errors import EventError, StoreDamaged
-from binlogd.store.disk import Disk, explained
+from binlogd.errors import EventError, StoreDamaged, StoreUnreadable
+from binlogd.store.disk import STORE_MISSING, Disk, explained
 from binlogd.store.index import FINGERPRINTS, Summary, fetch_summaries, fingerprint, read_recorded
 from binlogd.store.layout import DataFolder, Timeline
 from binlogd.store.publication import NOTHING, Publication
 from binlogd.store.purged import load, without
-from binlogd.store.removed import ALL, Removed, files_left
+from binlogd.store.removed import ALL, Removed, files_left, was_removed
 from binlogd.store.removed import load as load_removed
 from binlogd.store.settled import settle
 from binlogd.store.synced import synced_part
@@ -314,15 +314,24 @@ def read_finished(
     return StoredFile(timeline, name, size, summary, True, damage=damage), contents
 
 
-def read_store(folder: DataFolder, progress: Progress | None = None) -> Iterator[StoredFile]:
+def read_store(
+    folder: DataFolder, progress: Progress | None = None, *, passing_over: bool = False
+) -> Iterator[StoredFile]:
     """Every file that is left, oldest first; the newest up to its last whole transaction. Each is read when asked for.
 
-    What was removed is passed over while it is still there: its GTIDs are purged, and nobody may be led to it.
+    What was removed is passed over while it is still there: its GTIDs are purged, and nobody may be led to it. So is
+    with ``passing_over`` what is removed meanwhile: for who shows files, not for who sums up what they hold.
     """
     listing = files_left(folder, load_removed(folder.binlogs).first)
     fetch_summaries(timeline.path / name for timeline, name in listing)
     for number, (timeline, name) in enumerate(listing, 1):
-        yield read_file(timeline, name, finished=number < len(listing))
+        try:
+            file = read_file(timeline, name, finished=number < len(listing))
+        except StoreUnreadable as bad:
+            if not (passing_over and bad.alarm == STORE_MISSING and was_removed(timeline, name)):
+                raise
+            continue
+        yield file
         if progress is not None:
             progress(number, len(listing))
 
