@@ -195,6 +195,29 @@ def test_transactions_without_a_gtid_go_by_time(tmp_path: Path, positions: bool)
     assert "another source's history" in the_error(_text(dump(tmp_path)), 1)
 
 
+def test_without_gtids_one_of_two_histories_is_chosen_by_time(tmp_path: Path) -> None:
+    log = Log(version="10.11.6-MariaDB").begin_file(None)
+    for _ in range(3):
+        log.query(b"BEGIN")
+        log.rows()
+        log.xid()
+    one, two = bytes(log.data), later(log, 100_000)
+    put(tmp_path, 1, UUID_A, f1=one)
+    put(tmp_path, 2, UUID_B, f1=two)
+
+    def between(begin: float | None, end: float | None) -> list[tuple[int, int, int, bytes]]:
+        wanted = Wanted(None, None, *(None if t is None else round((TIME + t) * 1_000_000) for t in (begin, end)))
+        return bodies(extracted(tmp_path, wanted))
+
+    assert between(None, 50_000) == bodies(one)
+    assert between(2, 5) == bodies(one)[3:6]
+    assert between(50_000, None) == bodies(two)
+    assert between(100_002, 100_005) == bodies(two)[3:6]
+    assert between(20_000, 30_000) == []
+    for options in ((), ("--to-time", at(200_000)), ("--from-time", at(5)), ("--to-time", at(100_002))):
+        assert "another source's history" in the_error(_text(dump(tmp_path, *options)), 1)
+
+
 def test_what_was_purged_is_named(tmp_path: Path) -> None:
     put(tmp_path, 1, UUID_A, f5=bytes(Log().begin_file(f"{UUID_A}:1-9").transaction(10).data))
     error = the_error(_text(dump(tmp_path, "--from-gtid", f"{UUID_A}:1-7")), 1)

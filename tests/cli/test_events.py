@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
 from pathlib import Path
 
+from binlogd.binlog.gtid import GtidSet
+from binlogd.control.sockets import RECEIVER, ControlServer
+from binlogd.store.publication import Publication
 from tests.binlog.making import UUID_A, UUID_B
 from tests.cli.support import NEWEST, binlogd, logs, make_store, the_error
 
@@ -71,3 +75,39 @@ def test_a_reader_that_has_enough_ends_it_quietly(tmp_path: Path) -> None:
     result = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60, check=False)
     assert result.stdout.count("\n") == 1
     assert result.stderr == ""
+
+
+def test_what_a_receiver_has_published_is_whole(tmp_path: Path) -> None:
+    """Nothing more of it is shown; and where a bit of that is wrong it is damage."""
+    path = make_store(tmp_path) / NEWEST
+    events = [json.loads(line) for line in binlogd("events", "--json", str(path)).stdout.splitlines()]
+    end = events[-2]["end_log_pos"]
+    said = Publication(1, NEWEST, end, GtidSet(), GtidSet(), "").encode()
+
+    async def told() -> subprocess.CompletedProcess[str]:
+        control = ControlServer(tmp_path / RECEIVER, lambda: {"publication": said}, None)
+        await control.start()
+        try:
+            return await asyncio.to_thread(binlogd, "events", "--json", NEWEST, "--data-dir", str(tmp_path))
+        finally:
+            await control.stop()
+
+    assert [json.loads(line) for line in asyncio.run(told()).stdout.splitlines()] == events[:-1]
+    data = bytearray(path.read_bytes())
+    data[end - 10] ^= 1
+    path.write_bytes(data)
+    the_error(asyncio.run(told()), 4)
+
+
+def test_the_newest_may_end_in_a_torn_event(tmp_path: Path) -> None:
+    """Behind a kill, until a receiver starts: that is no damage. Of a finished file it is."""
+    timeline = make_store(tmp_path)
+    whole = binlogd("events", "--json", NEWEST, "--data-dir", str(tmp_path))
+    for name in (FIRST, NEWEST):
+        with open(timeline / name, "ab") as file:
+            file.write(logs()[NEWEST][-40:-20])
+    torn = binlogd("events", "--json", NEWEST, "--data-dir", str(tmp_path))
+    assert (torn.returncode, torn.stdout) == (0, whole.stdout)
+    assert f"ends at {len(logs()[NEWEST])}: what is there is no whole event" in torn.stderr
+    the_error(binlogd("events", FIRST, "--data-dir", str(tmp_path)), 4)
+    the_error(binlogd("events", str(timeline / NEWEST)), 4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import pty
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from binlogd.cli import bar
+from binlogd.control.sockets import RECEIVER, ControlServer
 from binlogd.store.layout import DataFolder
 from tests.binlog.making import OFF, UUID_A, Log
 from tests.cli.support import NEWEST, binlogd, make_store, the_error
@@ -194,3 +196,18 @@ def test_progress_on_a_terminal_once_it_takes_long(tmp_path: Path, slow: bool, m
         os.close(theirs)
     assert done.returncode == 0
     assert (b"mysql-bin.0000" in shown) is slow
+
+
+def test_beside_a_receiver_that_does_not_know_its_store_yet(tmp_path: Path) -> None:
+    sound_store(tmp_path)
+
+    async def verified() -> subprocess.CompletedProcess[str]:
+        control = ControlServer(tmp_path / RECEIVER, lambda: {"publication": None}, None)
+        await control.start()
+        try:
+            return await asyncio.to_thread(binlogd, "verify", "--data-dir", str(tmp_path))
+        finally:
+            await control.stop()
+
+    result = asyncio.run(verified())
+    assert (result.returncode, result.stderr) == (0, "")

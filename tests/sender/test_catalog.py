@@ -6,7 +6,7 @@ import asyncio
 import gc
 import random
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,16 +15,20 @@ import pytest
 
 from binlogd.binlog.gtid import GtidSet
 from binlogd.binlog.walk import Mark
-from binlogd.errors import StoreDamaged
+from binlogd.errors import Refusal, StoreDamaged
 from binlogd.sender import catalog as catalog_module
 from binlogd.sender.catalog import Catalog
 from binlogd.sender.plan import StoredLog, start_by_gtid
 from binlogd.store.index import encode_marks, marks_head, marks_path
-from binlogd.store.layout import Timeline
+from binlogd.store.layout import DataFolder, Timeline
 from binlogd.store.lock import NEVER, StoreLock, Taking
 from binlogd.store.publication import NOTHING, Publication
-from binlogd.store.reader import publication_of, read_previous, read_store
+from binlogd.store.reader import StoredFile, publication_of, read_previous, read_store
 from binlogd.store.recovery import recover
+from binlogd.store.removal import commit, look_at
+from binlogd.store.removed import FILES, First
+from binlogd.store.retention import File, Going
+from binlogd.store.seek import begins, listing
 from binlogd.store.source_facts import SourceSettings
 from tests.binlog.making import CRC32, OFF, SID_A, SID_B, UUID_A, Log, broken, sample
 from tests.sender.support import catalog_of
@@ -40,6 +44,7 @@ from tests.store.support import (
     make_store,
     newest,
     settle,
+    tail_of,
     take,
 )
 
@@ -532,3 +537,82 @@ def test_waiting(tmp_path: Path) -> None:
             assert await catalog.wait(seen, None), "what came before is not missed"
 
     asyncio.run(body())
+
+
+# --- what is removed, and still there ---
+
+
+def removed_but_there(path: Path) -> tuple[DataFolder, Publication, First]:
+    """A store as a kill leaves it between the note that files are gone and their going: of its two timelines the
+    first, of which the second names nothing. With it what was published before, and the first file that is left.
+    """
+    other = Log().begin_file(GtidSet())
+    for gno in (1, 2):
+        other.transaction(gno, SID_B)
+    folder = make_store(path, data_of(chain(2)), {FIRST: other.data})
+    found = recover(folder, Quick())
+    tail_of(found).close()
+    files = [File(timeline.number, name, 0) for timeline in folder.timelines() for name in timeline.binlogs()]
+    commit(Quick(), folder, look_at(folder, [Going(file, "a test") for file in files[:2]]), files[2])
+    return folder, found.publication, files[2].place
+
+
+def test_files_that_are_removed_and_still_there_are_gone_for_who_reads_the_store(tmp_path: Path) -> None:
+    folder, before, first = removed_but_there(tmp_path)
+    gone = GtidSet.parse(f"{UUID_A}:1-4")
+    catalog = Catalog(folder)
+    catalog.read()
+    shown = catalog.publication
+    assert (shown.executed, shown.purged, shown.first) == (before.executed, gone, first)
+    assert [(log.timeline, log.name) for log in catalog.logs] == [first]
+    with pytest.raises(Refusal, match="purged"):
+        start_by_gtid(catalog.logs, catalog.claims, catalog.ended, GtidSet(), shown.purged, catalog.kept)
+    assert [(file.timeline.number, file.name) for file in listing(folder, None)] == [first]
+    assert [(file.timeline.number, file.name) for file in listing(folder, before)] == [first]
+    assert begins(folder) is not None
+
+
+def test_a_sender_that_starts_beside_a_removal_does_not_look_at_what_goes(tmp_path: Path) -> None:
+    folder, before, first = removed_but_there(tmp_path)
+    catalog = Catalog(folder)
+    catalog.update(replace(before, first=first, purged=GtidSet.parse(f"{UUID_A}:1-4")))
+    assert [(log.timeline, log.name) for log in catalog.logs.everything()] == [first]
+
+
+def test_the_newest_that_is_known_keeps_its_index_when_it_is_removed(tmp_path: Path) -> None:
+    folder, before, first = removed_but_there(tmp_path)
+    catalog = Catalog(folder)
+    catalog.update(replace(before, timeline=1, file=SECOND, position=chain(2)[SECOND].position))
+    known = catalog.logs.everything()
+    catalog.update(replace(before, first=first))
+    assert catalog.logs.everything()[:2] == known, "a dump may be at it"
+    assert catalog.oldest == first
+
+
+def test_files_removed_by_hand_are_looked_for_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside a sender alone; each look would read the whole store, for ever."""
+    catalog = catalog_of(tmp_path, chain(3))
+    catalog.path(0).unlink()
+    reads: list[StoredFile] = []
+
+    def counted(folder: DataFolder) -> Iterator[StoredFile]:
+        for file in read_store(folder):
+            reads.append(file)
+            yield file
+
+    monkeypatch.setattr(catalog_module, "read_store", counted)
+    for _ in range(3):
+        assert asyncio.run(catalog.read_on(alone))
+    assert len(reads) == 2
+    assert catalog.oldest == (1, SECOND)
+    assert [log.name for log in catalog.logs] == [SECOND, THIRD]
+
+
+def test_a_note_that_cannot_be_read_ends_no_conversation(tmp_path: Path) -> None:
+    folder, before, _ = removed_but_there(tmp_path)
+    catalog = Catalog(folder)
+    catalog.update(before)
+    assert catalog.removed(0)
+    for name in FILES:
+        (folder.binlogs / name).write_bytes(b"{}")
+    assert not catalog.removed(0)

@@ -472,3 +472,18 @@ def test_what_was_read_before_is_served_when_the_newest_file_is_damaged(
         listening.until(lambda: any("cannot follow the store" in record.getMessage() for record in caplog.records))
         assert listening.query("SHOW BINARY LOGS") == before
         listening.until_empty()
+
+
+def test_what_a_dump_sent_counts_once(listening: Listening) -> None:
+    """When it comes to its regular end, as mysqlbinlog's does."""
+    connection = listening.connect(user="repl")
+    connection.query("SET @source_binlog_checksum = 'CRC32'")
+    asked = struct.pack("<IHI", 4, 1, 99) + b"mysql-bin.000001"  # BINLOG_DUMP_NON_BLOCK
+    connection._execute_command(pymysql.constants.COMMAND.COM_BINLOG_DUMP, asked)
+    while not connection._read_packet().is_eof_packet():
+        pass
+    listening.until(lambda: all(each.dump is None for each in listening.service.connections.values()))
+    sent = listening.ask(listening.service.sent_bytes)
+    assert sent > 0
+    assert [sent] == list(listening.service.sent_before.values())
+    connection.close()

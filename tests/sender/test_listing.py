@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import threading
 import time
 from collections.abc import AsyncGenerator, Iterator
@@ -16,8 +18,11 @@ import pytest
 
 from binlogd.binlog.gtid import GtidSet
 from binlogd.sender import listing as module
+from binlogd.sender.catalog import Catalog
+from binlogd.sender.conversation import WAIT_PACE
+from binlogd.sender.service import LISTINGS
 from binlogd.store.publication import Publication
-from tests.binlog.making import UUID_A, Log
+from tests.binlog.making import UUID_A, UUID_B, Log
 from tests.cli.support import NEWEST, logs
 from tests.sender.listening import WAIT, Listening
 from tests.sender.support import published
@@ -138,6 +143,83 @@ def test_a_client_that_does_not_read_holds_nothing_up(tmp_path: Path) -> None:
         listening.until_empty()
 
 
+def test_a_disk_that_fails_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not taken for a client that went away."""
+
+    def failing(*_: Any, **__: Any) -> Any:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with Listening(tmp_path) as listening:
+        monkeypatch.setattr(module, "read_events", failing)
+        code, text = refused(listening, "SHOW BINLOG EVENTS")
+        assert (code, FIRST in text) == (1220, True)
+
+
+def test_which_file_is_meant_is_read_by_a_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of several timelines the ends of files are read for that; and one that is not there ends no conversation."""
+    logs_of = logs()
+    for number, uuid in ((1, UUID_A), (2, UUID_B)):
+        (folder := tmp_path / "binlogs" / f"{number:04}-{uuid}").mkdir(parents=True)
+        for name, data in logs_of.items():
+            (folder / name).write_bytes(data)
+    tmp_path.chmod(0o700)
+    with _over(tmp_path) as listening:
+        threads: list[int] = []
+        announces = Catalog.announces
+
+        def seen(self: Catalog, index: int, name: str) -> bool:
+            threads.append(threading.get_ident())
+            return announces(self, index, name)
+
+        monkeypatch.setattr(Catalog, "announces", seen)
+        asked = f"SHOW BINLOG EVENTS IN '{NEWEST}'"
+        refused(listening, asked)
+        assert threads and listening.ask(threading.get_ident) not in threads
+        for path in tmp_path.rglob(FIRST):
+            path.unlink()
+        with listening.connect() as connection:
+            for _ in range(2):
+                with pytest.raises(pymysql.err.MySQLError) as error:
+                    connection.query(asked)
+                assert error.value.args[0] == 1220
+            connection.query("SELECT 1")
+
+
+def test_few_are_shown_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A compressed transaction takes much to be looked into, for as long as its client does not read."""
+    with Listening(tmp_path) as listening:
+        read, asked, go_on = module.Listing.step, threading.Semaphore(0), threading.Event()
+
+        def held(self: module.Listing) -> Any:
+            asked.release()
+            assert go_on.wait(WAIT)
+            return read(self)
+
+        monkeypatch.setattr(module.Listing, "step", held)
+        with ThreadPoolExecutor(LISTINGS + 1) as pool:
+            shown = [pool.submit(listening.query, "SHOW BINLOG EVENTS") for _ in range(LISTINGS)]
+            for _ in shown:
+                assert asked.acquire(timeout=WAIT)
+            late, gone = listening.connect(), listening.connect()
+            for connection in (late, gone):
+                connection._execute_command(pymysql.constants.COMMAND.COM_QUERY, "SHOW BINLOG EVENTS")
+            everybody = listening.service.connections
+            listening.until(lambda: sum(c.interruption is not None for c in everybody.values()) == LISTINGS + 2)
+            assert not asked.acquire(blocking=False), "they wait"
+            gone._force_close()
+            listening.query(f"KILL QUERY {late.thread_id()}")
+            with pytest.raises(pymysql.err.MySQLError) as error:
+                late._read_query_result()
+            assert error.value.args[0] == 1317
+            another = pool.submit(late.query, "SHOW BINLOG EVENTS")
+            go_on.set()
+            assert all(one.result(WAIT) for one in shown)
+            assert another.result(WAIT)
+        late.close()
+        listening.until_empty()
+        assert listening.ask(lambda: listening.service.listings._value) == LISTINGS
+
+
 def _over(folder: Path) -> Listening:
     """A listener over the store that is there."""
     with pytest.MonkeyPatch.context() as patch:
@@ -183,6 +265,35 @@ def test_many_wait_until_it_is_published(tmp_path: Path) -> None:
         assert listening.query("SELECT 1") == [(1,)]
         listening.ask(lambda: receiver[0].say(more))
         assert [one.result(WAIT) for one in waiting] == [[(0,)]] * 50
+        listening.until_empty()
+
+
+def test_waiting_for_very_much_costs_little(tmp_path: Path) -> None:
+    """Somebody waits for what never comes, in as many intervals as go into a statement, while others commit."""
+    receiver: list[Receiver] = []
+
+    async def follow() -> AsyncGenerator[Publication | None, None]:
+        receiver.append(Receiver(first))
+        async for said in receiver[0].follow():
+            yield said
+
+    listening = Listening(tmp_path, follow=follow)
+    first = published(tmp_path)
+    much = f"{UUID_A}:1-6:" + ":".join(str(gno) for gno in range(1_000_001, 1_010_001, 2))
+    with listening:
+        connection = listening.connect()
+        connection._execute_command(
+            pymysql.constants.COMMAND.COM_QUERY, f"SELECT WAIT_FOR_EXECUTED_GTID_SET('{much}', 60)"
+        )
+        listening.until(lambda: any(c.interruption for c in listening.service.connections.values()))
+        before = listening.ask(time.thread_time)
+        for gno in range(7, 57):
+            more = replace(first, executed=GtidSet.parse(f"{UUID_A}:1-{gno}"))
+            listening.ask(lambda more=more: receiver[0].say(more))  # type: ignore[misc]
+            listening.until(lambda more=more: listening.service.catalog.publication is more)  # type: ignore[misc]
+            time.sleep(2 * WAIT_PACE)  # it looks no more often than that
+        assert listening.ask(time.thread_time) - before < 0.3, "50 looks of 12 ms, were it all looked at each time"
+        connection._force_close()
         listening.until_empty()
 
 

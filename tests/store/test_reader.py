@@ -13,7 +13,7 @@ from binlogd.binlog.header import ChecksumAlgorithm
 from binlogd.binlog.walk import WHOLE_LIMIT, GtidRun, Walk
 from binlogd.errors import EventError, StoreDamaged, StoreUnreadable
 from binlogd.store import reader
-from binlogd.store.index import encode_marks, index_path, read_summary, write_index
+from binlogd.store.index import encode_marks, index_path, read_summary, write_file_list, write_index
 from binlogd.store.layout import DataFolder
 from binlogd.store.reader import (
     Gathered,
@@ -27,6 +27,8 @@ from binlogd.store.reader import (
     read_store,
     walk_file,
 )
+from binlogd.store.removal import collect, commit, look_at
+from binlogd.store.retention import File, Going
 from binlogd.store.seek import find_gtids, find_time
 from tests.binlog import builders
 from tests.binlog.making import CRC32, OFF, SID_A, TIME, UUID_A, Log, broken, sample
@@ -285,6 +287,25 @@ def test_a_file_that_is_no_binary_log(tmp_path: Path, finished: bool) -> None:
 
 
 # --- stores ---
+
+
+def test_what_is_removed_while_the_store_is_read(tmp_path: Path) -> None:
+    """It is left out where files are shown. Who sums them up must not take what is left for all that there was."""
+    folder = make_store(tmp_path, data_of(chain(4)))
+    shown, summed = read_store(folder, passing_over=True), read_store(folder)
+    assert next(shown).name == next(summed).name == FIRST
+    left = [File(1, name, 0) for name in newest(folder).binlogs()]
+    removed = commit(Quick(), folder, look_at(folder, [Going(file, "") for file in left[:2]]), left[2])
+    write_file_list(Quick(), newest(folder), newest(folder).binlogs())
+    assert collect(Quick(), folder, removed)
+    assert [file.name for file in shown] == newest(folder).binlogs()
+    with pytest.raises(StoreUnreadable):
+        next(summed)
+    lost = read_store(folder, passing_over=True)
+    next(lost)
+    (newest(folder).path / newest(folder).binlogs()[-1]).unlink()
+    with pytest.raises(StoreUnreadable):
+        next(lost)
 
 
 def test_a_store(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 from binlogd.binlog.gtid import GtidSet
 from binlogd.binlog.header import ChecksumAlgorithm
 from binlogd.binlog.walk import MARK_SPACING
+from binlogd.errors import StoreUnreadable
 from binlogd.store import reader, verify
 from binlogd.store.disk import Disk
 from binlogd.store.index import encode_marks, index_path, read_recorded, write_index
@@ -22,6 +23,9 @@ from binlogd.store.purged import FILE as PURGED
 from binlogd.store.purged import encode, save
 from binlogd.store.reader import read_contents
 from binlogd.store.recovery import recover
+from binlogd.store.removal import collect, commit, look_at
+from binlogd.store.removed import Removed
+from binlogd.store.retention import File, Going
 from binlogd.store.source_facts import FILE, SourceSettings
 from binlogd.store.verify import Finding, Kind, Level, Verification
 from tests.binlog.making import OFF, SID_B, UUID_A, UUID_B, Log, broken
@@ -439,6 +443,82 @@ def test_what_is_newer_than_the_publication_is_not_looked_at(tmp_path: Path) -> 
     assert (run.files, run.bytes, run.transactions) == (2, logs[FIRST].position + end, 3)
     os.truncate(path / SECOND, end - 1)
     assert ("size", SECOND, None) in told(found(folder, published=published))
+
+
+def leave(folder: DataFolder, number: int) -> Removed:
+    """Have the oldest files be gone, but really."""
+    files = [File(timeline.number, name, 0) for timeline in folder.timelines() for name in timeline.binlogs()]
+    return commit(Quick(), folder, look_at(folder, [Going(file, "") for file in files[:number]]), files[number])
+
+
+@pytest.mark.parametrize("step", ["", ".idx", "list", "all"])
+def test_what_was_removed_and_is_still_there_is_not_looked_at(tmp_path: Path, step: str) -> None:
+    """The steps of a removal, in which one may come upon it."""
+    folder = indexed(tmp_path, chain(4))
+    path = newest(folder).path
+    removed = leave(folder, 2)
+    if step == ".idx":
+        (path / FIRST).unlink()
+    elif step == "list":
+        (path / LIST).write_text("".join(f"./{name}\n" for name in newest(folder).binlogs()[2:]))
+    elif step == "all":
+        assert collect(Quick(), folder, removed)
+    run = Verification(folder)
+    assert list(run.findings()) == []
+    assert run.files == 2
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_what_is_removed_meanwhile_is_not_missed(tmp_path: Path, beside: bool) -> None:
+    """A run may take an hour: by the time that it comes to a file this may be gone, and its .idx not yet."""
+    folder = indexed(tmp_path, chain(5))
+    path = newest(folder).path
+    (path / FIRST).write_bytes(b"anything")
+    (path / "mysql-bin.000005").write_bytes(b"anything")
+    run = Verification(folder)
+    findings = run.findings()
+    assert next(findings).path == path / FIRST
+    removed = leave(folder, 3)
+    if beside:
+        (path / SECOND).unlink()
+        (path / THIRD).unlink()
+    else:
+        assert collect(Quick(), folder, removed)
+    assert {finding.path.name for finding in findings} == {"mysql-bin.000005"}
+    assert run.files == 3
+
+
+def test_behind_what_is_removed_meanwhile_nothing_is_expected(tmp_path: Path) -> None:
+    """Of GTIDs, of which the file behind it names more than the one that was read last."""
+    folder = indexed(tmp_path, chain(4))
+
+    def advanced(_done: int, _total: int, name: str) -> None:
+        if name == FIRST:
+            assert collect(Quick(), folder, leave(folder, 3))
+
+    run = Verification(folder, progress=advanced)
+    assert list(run.findings()) == []
+    assert run.files == 2
+
+
+def test_a_list_that_is_written_anew_meanwhile(tmp_path: Path) -> None:
+    folder = indexed(tmp_path, chain(2), chain(3))
+    (folder.timelines()[0].path / FIRST).write_bytes(b"anything")
+    findings = Verification(folder).findings()
+    next(findings)
+    assert collect(Quick(), folder, leave(folder, 3))
+    assert list(findings) == []
+
+
+def test_what_somebody_else_removes_meanwhile_is_an_error(tmp_path: Path) -> None:
+    folder = indexed(tmp_path, chain(3))
+    path = newest(folder).path
+    (path / FIRST).write_bytes(b"anything")
+    findings = Verification(folder).findings()
+    next(findings)
+    (path / SECOND).unlink()
+    with pytest.raises(StoreUnreadable):
+        list(findings)
 
 
 def test_it_changes_nothing(tmp_path: Path) -> None:

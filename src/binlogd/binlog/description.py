@@ -10,6 +10,7 @@ the Info says that. Of an event as large as a GiB the beginning is enough; text 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from struct import Struct
@@ -186,12 +187,14 @@ def _user_var(header: Header, event: Buffer, checksum_length: int) -> bytes:
     kind, collation, length = body.uint(1), body.uint(4), body.uint(4)
     whole = header.length - checksum_length - body.at
     value = body.take(min(length, len(body)))
+    if len(value) < length and (kind != _STRING or length > whole):
+        raise body.bad(f"ends within its value of {length} bytes")
     if kind == _STRING:
         if collation not in COLLATIONS:
             return name + b"???"
         charset, called = COLLATIONS[collation]
         hexadecimal = b"0x%s" % value.hex().upper().encode() if value else b'""'
-        shown = _marked(hexadecimal, min(length, whole))
+        shown = hexadecimal if len(value) == length else hexadecimal + b" ... (%d bytes in all)" % length
         return name + b"_%s %s COLLATE %s" % (charset.encode(), shown, called.encode())
     if kind == _REAL and length == _double.size:
         return name + _real(_double.unpack(value)[0])
@@ -204,7 +207,12 @@ def _user_var(header: Header, event: Buffer, checksum_length: int) -> bytes:
 
 
 def _real(value: float) -> bytes:
-    """A double as mysqld's my_gcvt writes it: with an exponent only below 1e-15 and from 1e15 on."""
+    """A double as mysqld's my_gcvt writes it: with an exponent only below 1e-15 and from 1e15 on.
+
+    What is no number, or is infinite, is 0.
+    """
+    if not math.isfinite(value):
+        return b"0"
     text = repr(value)
     mantissa, digits = Decimal(text).normalize().as_tuple()[1:]
     exponent = len(mantissa) + int(digits) - 1

@@ -58,6 +58,8 @@ class PayloadEvents:
         """There is no more."""
         if self._data or self._left:
             raise EventError("a Transaction_payload event ends within one of its events")
+        if self._zstd is not None and not self._zstd.eof:
+            raise EventError("a Transaction_payload event ends within its compressed data")
 
     def _take(self, view: memoryview) -> Iterator[tuple[Header, bytes]]:
         while view:

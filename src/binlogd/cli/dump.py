@@ -13,7 +13,10 @@ from binlogd.cli.options import config_option, data_dir_option
 @click.command(short_help="Some of the stored transactions as one binary log on stdout.")
 @click.option("--from-gtid", metavar="SET", help="Without these: what a restored backup with that gtid_executed lacks.")
 @click.option(
-    "--to-gtid", metavar="SET", help="Of these only: the gtid_executed to come to, all of which must be stored."
+    "--to-gtid",
+    metavar="SET",
+    help="Of these only: the gtid_executed to come to. What is not stored of it must be in --from-gtid, or without that"
+    " be from before the store's beginning.",
 )
 @click.option("--from-time", metavar="T", help="From the first transaction committed at T or later.")
 @click.option("--to-time", metavar="T", help="Up to the first transaction committed at T or later, and without that.")

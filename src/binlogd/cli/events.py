@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from binlogd.store.events import ShownEvent
-    from binlogd.store.publication import Publication
 
 # Wide enough for what mostly stands there; a longer cell pushes its line to the right and is never cut.
 _WIDTHS = (11, 20, 21, 10, 11, 0)
 _RIGHT = frozenset({0, 3, 4})
+TORN = "what is there is no whole event, as a kill leaves it; a receiver that starts sees to it"
 _HEADER = ("pos", "time", "event type", "server id", "end log pos", "info")
 
 
@@ -41,7 +41,7 @@ def command(file: str, begin: int, end: int | None, as_json: bool, config: str |
     from binlogd.store.events import DamagedAt, read_events
     from binlogd.store.reader import DAMAGED_HINT
 
-    path, size = _file(file, data_dir, config)
+    path, size, torn = _file(file, data_dir, config)
     with explained("read", path):
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -55,45 +55,40 @@ def command(file: str, begin: int, end: int | None, as_json: bool, config: str |
             row = _row(event)
             click.echo(json.dumps(row) if as_json else _line(_cells(row)))
     except DamagedAt as bad:
+        if torn:
+            click.echo(f"binlogd: {path} ends at {bad.offset}: {TORN}", err=True)
+            return
         raise StoreDamaged(f"{path}: at {bad.offset}: {bad.message}", hint=DAMAGED_HINT) from bad
     finally:
         os.close(descriptor)
 
 
-def _file(file: str, data_dir: str | None, config: str | None) -> tuple[Path, int | None]:
-    """Where it lies, and how much of it counts (None: all)."""
+def _file(file: str, data_dir: str | None, config: str | None) -> tuple[Path, int | None, bool]:
+    """Where it lies, how much of it counts (None: all), and whether it may end in an event that is torn.
+
+    So the newest does behind a kill, and while no receiver has cut that off.
+    """
     from pathlib import Path
 
-    from binlogd.cli.stores import existing_store
+    from binlogd.cli.stores import existing_store, published
+    from binlogd.store.seek import listing
 
     if "/" in file:
-        return Path(file), None
+        return Path(file), None, False
     folder = existing_store(data_dir, config)
+    said = published(folder)
     qualifier, colon, name = file.rpartition(":")
     found = [
-        timeline
-        for timeline in folder.timelines()
-        if (not colon or f"{timeline.number:04}" == qualifier) and name in timeline.binlogs()
+        stored
+        for stored in listing(folder, said)
+        if stored.name == name and (not colon or f"{stored.timeline.number:04}" == qualifier)
     ]
     if not found:
         raise click.UsageError(f"the store holds no {file}: binlogd list shows what it holds; a path needs a slash")
     if len(found) > 1:
-        names = ", ".join(f"{timeline.number:04}:{name}" for timeline in found)
+        names = ", ".join(f"{stored.timeline.number:04}:{name}" for stored in found)
         raise click.UsageError(f"several sources have a file {file}: say which of {names}")
-    published = _published(folder.path)
-    timeline = found[0]
-    if published is not None and (published.timeline, published.file) == (timeline.number, name):
-        return timeline.path / name, published.position
-    return timeline.path / name, None
-
-
-def _published(path: Path) -> Publication | None:
-    """What the receiver says is durable; None when there is none."""
-    from binlogd.control.sockets import RECEIVER, ask_status
-    from binlogd.store.publication import Publication
-
-    said = ask_status(path / RECEIVER)
-    return Publication.decode(said["publication"]) if said is not None and said["publication"] else None
+    return found[0].path, found[0].end, said is None and found[0].end is not None
 
 
 def _row(event: ShownEvent) -> dict[str, Any]:

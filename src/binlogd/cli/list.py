@@ -23,7 +23,7 @@ def command(as_json: bool, config: str | None, data_dir: str | None) -> None:
     from binlogd.cli.stores import existing_store
     from binlogd.store.reader import read_store
 
-    files = [_row(file) for file in read_store(existing_store(data_dir, config))]
+    files = [_row(file) for file in read_store(existing_store(data_dir, config), passing_over=True)]
     if as_json:
         click.echo(json.dumps(files, indent=2))
     else:

@@ -76,15 +76,12 @@ def _verify(
 ) -> tuple[Verification, list[Finding]]:
     """One run: everything it found was shown as it was found."""
     from binlogd.cli.bar import a_bar
-    from binlogd.control.sockets import RECEIVER, ask_status
-    from binlogd.store.publication import Publication
+    from binlogd.cli.stores import published
     from binlogd.store.verify import Verification
 
-    receiver = ask_status(folder.path / RECEIVER)
-    published = Publication.decode(receiver["publication"]) if receiver is not None else None
     found = []
     with a_bar() as progress:
-        run = Verification(folder, published=published, only=only, progress=progress)
+        run = Verification(folder, published=published(folder), only=only, progress=progress)
         for finding in run.findings():
             found.append(finding)
             if show is not None:

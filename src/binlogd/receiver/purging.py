@@ -39,14 +39,13 @@ from binlogd.store.removal import (
     Leaving,
     collect,
     commit,
-    files_left,
     garbage,
     left_over,
     log_removed,
     look_at,
     newly_purged,
 )
-from binlogd.store.removed import ALL, First, load, order_of
+from binlogd.store.removed import ALL, First, files_left, load, order_of
 from binlogd.store.retention import File, Limits, Verdict, decide
 
 LOOK = 1.0  # seconds between two looks at free space

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import accumulate, chain
@@ -23,7 +24,7 @@ from pathlib import Path
 from binlogd.binlog.gtid import GtidSet
 from binlogd.binlog.header import ChecksumAlgorithm
 from binlogd.binlog.walk import Mark
-from binlogd.errors import EventError, StoreDamaged
+from binlogd.errors import EventError, StoreDamaged, StoreError
 from binlogd.sender.damage import Damage
 from binlogd.sender.plan import Logs, StoredLog, spans
 from binlogd.store.disk import Disk, explained
@@ -219,7 +220,9 @@ class Catalog:
     def removed(self, index: int) -> bool:
         """Whether the file with that index was removed, by retention or PURGE. From any thread."""
         log = self.logs[index]
-        return _order(log) < order_of(load_removed(self._folder.binlogs).first)
+        with suppress(StoreError):  # nobody knows, then
+            return _order(log) < order_of(load_removed(self._folder.binlogs).first)
+        return False
 
     def _go_on_to(self, publication: Publication) -> bool:
         """Add the files that follow the newest by number, up to the published one; False when they are not there."""
@@ -256,6 +259,9 @@ class Catalog:
                 known = newest is not None and timeline.number == newest.timeline
                 if known and newest is not None and binlog_number(name) < binlog_number(newest.name):
                     continue
+                place = timeline.number, binlog_number(name)
+                if place < order_of(publication.first) and (newest is None or place != _order(newest)):
+                    continue  # removed, and perhaps being unlinked
                 if (timeline.number, name) == (publication.timeline, publication.file):
                     logs.append(StoredLog(timeline.number, name, publication.position))
                     self._replace(timelines, logs)
@@ -328,7 +334,13 @@ class Catalog:
             return following.exists()
 
     def _take(self, found: _Found) -> None:
-        self._replace(self._timelines | found.timelines, self._behind_removed(found.logs))
+        before = self.logs.everything()
+        # Each file stays at the index that it has already: behind those that are not there any more.
+        gone = next(
+            (at for at, log in enumerate(before) if found.logs and _order(log) >= _order(found.logs[0])), len(before)
+        )
+        self._replace(self._timelines | found.timelines, before[:gone] + found.logs)
+        self.logs.first = max(self.logs.first, min(gone, len(self.logs) - 1))
         self._forget_before(found.publication.first)
         if self.logs:
             self._walked = self.path(-1), found.marks
@@ -337,12 +349,6 @@ class Catalog:
         self._announce(found.publication)
 
     # --- both ---
-
-    def _behind_removed(self, found: list[StoredLog]) -> list[StoredLog]:
-        """What was read, each file at the index that it has already: behind those that are not there any more."""
-        before = self.logs.everything()
-        gone = next((at for at, log in enumerate(before) if found and _order(log) >= _order(found[0])), len(before))
-        return before[:gone] + found
 
     def _replace(self, timelines: dict[int, Timeline], logs: list[StoredLog]) -> None:
         self._timelines, self.logs = timelines, Logs(logs, self.logs.first)

@@ -244,12 +244,13 @@ class Conversation:
         assert interruption is not None
         interrupted = asyncio.create_task(interruption.wait())
         deadline = None if wait.timeout is None else time.monotonic() + wait.timeout
-        missing = wait.gtids
+        pending = list(wait.gtids.runs())  # looked at from the end: what is there is not looked at again
         try:
             while True:
                 seen = catalog.publication
-                missing -= seen.executed
-                if not missing:
+                while pending and _has(seen.executed, pending[-1]):
+                    pending.pop()
+                if not pending:
                     return True
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
@@ -271,7 +272,12 @@ class Conversation:
         assert interruption is not None
         listing = Listing(self._service.catalog, asked)
         step = None
+        turn = asyncio.create_task(self._service.listings.acquire())
+        interrupted = asyncio.create_task(interruption.wait())
         try:
+            await asyncio.wait((turn, interrupted), return_when=asyncio.FIRST_COMPLETED)
+            if not turn.done():
+                raise query_interrupted()
             step = asyncio.create_task(asyncio.to_thread(listing.step))
             rows = await asyncio.shield(step)  # before the head: what cannot be read at all is refused
             self._wire.begin_result([_column(spec) for spec in asked.columns])
@@ -287,6 +293,9 @@ class Conversation:
             if step is not None and not step.done():
                 await asyncio.wait((step,))  # a thread cannot be ended; it reads one step
             listing.close()
+            interrupted.cancel()
+            if not turn.cancel():
+                self._service.listings.release()
 
     def _role(self) -> Role:
         assert self._user is not None
@@ -342,7 +351,6 @@ class Conversation:
             raise ConnectionAbortedError  # it took leave, or stands within an event: nothing more can be said
         wire.end_stream(dump.sequence)
         service.end_dump(connection)
-        service.sent_by_gone += dump.sent_bytes
         if refusal is not None:
             raise refusal
         wire.reply_eof()
@@ -390,6 +398,13 @@ class Conversation:
             checksum=said.binlog_checksum,
             pinned=_timeline(said.timeline),
         )
+
+
+def _has(executed: GtidSet, run: tuple[bytes, str, int, int]) -> bool:
+    """Whether all of a run is in it, in time that hardly depends on the set."""
+    sid, tag, first, last = run
+    there, until = executed.covering(sid, tag, first)
+    return there and until >= last
 
 
 def _timeline(said: str | None) -> int | None:

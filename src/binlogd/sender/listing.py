@@ -6,15 +6,13 @@ bytes, so that no thread works long, and what a client has not taken yet is neve
 
 from __future__ import annotations
 
-import os
-from collections.abc import Generator, Iterator
-from pathlib import Path
+from collections.abc import Generator, Mapping
 from typing import TypeAlias
 
 from binlogd.binlog.description import describe
 from binlogd.errors import EventError, Refusal, StoreError
 from binlogd.sender.catalog import Catalog
-from binlogd.sender.plan import named
+from binlogd.sender.plan import Logs, named
 from binlogd.sender.sql.refusals import cannot_show_events
 from binlogd.sender.sql.results import EventListing
 from binlogd.store.disk import explained
@@ -30,22 +28,8 @@ class Listing:
     """The rows of one statement. Made on the event loop; ``step`` may be called from any thread, by one at a time."""
 
     def __init__(self, catalog: Catalog, asked: EventListing) -> None:
-        self._path: Path | None = None
-        self._name = ""
-        self._rows: Iterator[Row | None] = iter(())
+        self._rows = self._read(catalog, asked, catalog.logs.copy(), catalog.sources())
         self._damage: DamagedAt | None = None
-        if asked.file is None and not catalog.logs:
-            return
-        try:
-            index = named(catalog.logs, asked.file or "", catalog.sources(), catalog.announces, None)
-        except Refusal as refusal:
-            raise cannot_show_events(refusal.message) from refusal
-        if index is None or asked.file == "":
-            raise cannot_show_events("Could not find target log")
-        log = catalog.logs[index]
-        unique = sum(other.name == log.name for other in catalog.logs) == 1
-        self._path, self._name = catalog.path(index), log.name if unique else log.qualified
-        self._rows = self._read(self._path, log.size, asked, catalog, index)
 
     def step(self) -> list[Row] | None:
         """The next rows, perhaps none yet; None when there are no more. Refusal 1220 where the file is damaged."""
@@ -71,15 +55,25 @@ class Listing:
 
     def close(self) -> None:
         """Let go of the file."""
-        if isinstance(self._rows, Generator):
-            self._rows.close()
+        self._rows.close()
 
-    def _read(self, path: Path, end: int, asked: EventListing, catalog: Catalog, index: int) -> Iterator[Row | None]:
-        passed, shown = 0, 0
-        with explained("read", path):
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    @staticmethod
+    def _read(
+        catalog: Catalog, asked: EventListing, logs: Logs, sources: Mapping[int, str]
+    ) -> Generator[Row | None, None, None]:
+        if asked.file is None and not logs:
+            return
         try:
-            for event in read_events(descriptor, end, begin=asked.position, marks=catalog.marks(index)):
+            index = named(logs, asked.file or "", sources, catalog.announces, None)
+        except Refusal as refusal:
+            raise cannot_show_events(refusal.message) from refusal
+        if index is None or asked.file == "":
+            raise cannot_show_events("Could not find target log")
+        log, path = logs[index], catalog.path(index)
+        called = log.name if sum(other.name == log.name for other in logs) == 1 else log.qualified
+        passed, shown = 0, 0
+        with explained("read", path), open(path, "rb", buffering=0) as file:
+            for event in read_events(file.fileno(), log.size, begin=asked.position, marks=catalog.marks(index)):
                 if event is None:
                     yield None
                     continue
@@ -87,9 +81,7 @@ class Listing:
                     passed += 1
                     continue
                 name, info = describe(event.header, event.data, event.checksum_length)
-                yield self._name, event.offset, name, event.header.server_id, event.end, info
+                yield called, event.offset, name, event.header.server_id, event.end, info
                 shown += 1
                 if shown == asked.count:
                     return
-        finally:
-            os.close(descriptor)

@@ -30,6 +30,7 @@ from binlogd.wire.commands import RegisterReplica
 from binlogd.wire.rsa import RsaKey
 
 NO_SUCH_THREAD = 1094
+LISTINGS = 4  # SHOW BINLOG EVENTS at a time: a compressed transaction may take 128 MiB to be looked into
 REMEMBERED = 4096  # replicas whose bytes are added up beyond one connection: more than anybody has, half a megabyte
 UNKNOWN_SOURCE_VERSION = "8.0.0"  # while nothing is stored: any client can talk to it
 
@@ -124,6 +125,7 @@ class Service:
         self.accepted = 0
         self.most_connections = 0  # at one time
         self.refused = 0
+        self.listings = asyncio.Semaphore(LISTINGS)
         self.sent_by_gone = 0  # bytes of dumps that have ended …
         self.events_by_gone = 0  # … their events …
         self.sent_before: dict[Replica, int] = {}  # … and their bytes by replica, the one that ended last at the end

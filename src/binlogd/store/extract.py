@@ -122,13 +122,14 @@ def plan(folder: DataFolder, wanted: Wanted, published: Publication | None = Non
     left_out, begin = before, 0
     for number, group in groupby(files, key=attrgetter("timeline")):
         end = begin + len(list(group))
+        outside = _nameless_outside(files[begin:end], wanted)
         for index in range(begin, end):
             file = files[index]
             if index < first[number.number]:
                 continue
             if index == first[number.number] > begin:
                 left_out |= _claim(file) or GtidSet()
-            part = _part(file, left_out, wanted)
+            part = None if outside else _part(file, left_out, wanted)
             if part is not None:
                 parts.append(part)
             left_out |= file.summary.added
@@ -151,6 +152,20 @@ def _part(file: StoredFile, left_out: GtidSet, wanted: Wanted) -> Part | None:
     if not needed and not nameless and not file.damage:
         return None
     return Part(file, needed, left_out)
+
+
+def _nameless_outside(files: list[StoredFile], wanted: Wanted) -> bool:
+    """Whether a source's history, which has transactions without a GTID, lies before or behind the times.
+
+    By what its files say of their first and last event: so one source's history can be chosen by time. Where some
+    of it is damaged that is not known. With GTIDs no history needs to be left out, and each transaction is looked at.
+    """
+    if not any(map(_nameless, files)) or any(file.damage for file in files):
+        return False
+    begins = min(file.summary.first_time for file in files) * 1_000_000
+    ends = (max(file.summary.last_time for file in files) + 1) * 1_000_000
+    before = wanted.from_time is not None and ends <= wanted.from_time
+    return before or (wanted.to_time is not None and begins >= wanted.to_time)
 
 
 def _first_files(stored: list[Stored], moment: int | None) -> dict[int, int]:
@@ -188,7 +203,9 @@ def _refuse_gaps(
     if purged:
         raise BinlogdError(
             f"these transactions were purged, and what follows does not apply without them: {purged.compact()}",
-            hint="take a backup that has them (its gtid_executed for --from-gtid); nothing was written",
+            hint="take a backup that has them (its gtid_executed for --from-gtid)"
+            + ("" if wanted.to_time is None else "; to come to a state before them, choose it by --to-gtid")
+            + "; nothing was written",
         )
     if wanted.from_time is None or wanted.without is not None:
         return

@@ -27,13 +27,13 @@ from binlogd.binlog.gtid import GtidSet
 from binlogd.binlog.gtid_events import PreviousGtids
 from binlogd.binlog.header import BINLOG_MAGIC, CRC_LENGTH, ChecksumAlgorithm, EventType, Header, checksum
 from binlogd.binlog.walk import HEADER_LENGTH, MAX_EVENT, GtidRun, Mark, Walk
-from binlogd.errors import EventError, StoreDamaged
-from binlogd.store.disk import Disk, explained
+from binlogd.errors import EventError, StoreDamaged, StoreUnreadable
+from binlogd.store.disk import STORE_MISSING, Disk, explained
 from binlogd.store.index import FINGERPRINTS, Summary, fetch_summaries, fingerprint, read_recorded
 from binlogd.store.layout import DataFolder, Timeline
 from binlogd.store.publication import NOTHING, Publication
 from binlogd.store.purged import load, without
-from binlogd.store.removed import Removed
+from binlogd.store.removed import ALL, Removed, files_left, was_removed
 from binlogd.store.removed import load as load_removed
 from binlogd.store.settled import settle
 from binlogd.store.synced import synced_part
@@ -314,19 +314,26 @@ def read_finished(
     return StoredFile(timeline, name, size, summary, True, damage=damage), contents
 
 
-def read_store(folder: DataFolder, progress: Progress | None = None) -> Iterator[StoredFile]:
-    """Every file, oldest first; the newest up to its last whole transaction. Each is read when it is asked for."""
-    listing = [(timeline, timeline.binlogs()) for timeline in folder.timelines()]
-    total = sum(len(names) for _, names in listing)
-    for timeline, names in listing:
-        fetch_summaries(timeline.path / name for name in names)
-    number = 0
-    for timeline, names in listing:
-        for name in names:
-            number += 1
-            yield read_file(timeline, name, finished=number < total)
-            if progress is not None:
-                progress(number, total)
+def read_store(
+    folder: DataFolder, progress: Progress | None = None, *, passing_over: bool = False
+) -> Iterator[StoredFile]:
+    """Every file that is left, oldest first; the newest up to its last whole transaction. Each is read when asked for.
+
+    What was removed is passed over while it is still there: its GTIDs are purged, and nobody may be led to it. So is
+    with ``passing_over`` what is removed meanwhile: for who shows files, not for who sums up what they hold.
+    """
+    listing = files_left(folder, load_removed(folder.binlogs).first)
+    fetch_summaries(timeline.path / name for timeline, name in listing)
+    for number, (timeline, name) in enumerate(listing, 1):
+        try:
+            file = read_file(timeline, name, finished=number < len(listing))
+        except StoreUnreadable as bad:
+            if not (passing_over and bad.alarm == STORE_MISSING and was_removed(timeline, name)):
+                raise
+            continue
+        yield file
+        if progress is not None:
+            progress(number, len(listing))
 
 
 def read_previous(path: Path, end: int | None = None) -> GtidSet | None:
@@ -354,6 +361,7 @@ class Holdings:
         self._executed = GtidSet()
         self._purged = GtidSet()
         self._removed = Removed()
+        self._first = ALL  # as the note names it, once that file was added
         self._newest: StoredFile | None = None
         self._expected: int | None = None  # the fingerprint of the next file's claim, if it goes on with this one's
         self._damaged = False  # whether a file behind the last claim may hold more than its summary says
@@ -365,6 +373,8 @@ class Holdings:
         if self._newest is None:
             self._removed = load_removed(file.timeline.path.parent)
             self._take_purged(self._removed.gtids)
+        if (file.timeline.number, file.name) == self._removed.first:
+            self._first = self._removed.first
         if self._newest is None or self._newest.timeline != file.timeline:
             self._expected, self._damaged = None, False
             self._take_purged(load(file.timeline.path))
@@ -390,7 +400,7 @@ class Holdings:
             executed=self._executed,
             purged=self._purged,
             server_version=newest.summary.server_version,
-            first=self._removed.first,
+            first=self._first,
         )
 
     def _take_claim(self, file: StoredFile) -> bool:

@@ -33,7 +33,7 @@ from binlogd.store.index import Summary, index_path, list_path, read_recorded, w
 from binlogd.store.layout import DataFolder, Timeline, is_binlog_name
 from binlogd.store.publication import Publication
 from binlogd.store.reader import StoredFile, publication_of, read_contents, read_finished, read_previous
-from binlogd.store.removed import ALL, First, Removed, load, order_of, save, unsound
+from binlogd.store.removed import First, Removed, begin_of_left, files_left, load, order_of, save, unsound
 from binlogd.store.retention import File, Going
 
 _ASIDE = re.compile(r"\.(idx|cut-.*|damaged-.*)\Z")
@@ -63,17 +63,6 @@ class Leaving:
             "damage": self.file.damage,
             "reason": self.reason,
         }
-
-
-def files_left(folder: DataFolder, first: First = ALL) -> list[tuple[Timeline, str]]:
-    """The files from ``first`` on, oldest first; all of them when that is not there."""
-    listing = [(timeline, name) for timeline in folder.timelines() for name in timeline.binlogs()]
-    return listing[_begin(listing, first) :]
-
-
-def _begin(listing: Sequence[tuple[Timeline, str]], first: First) -> int:
-    """The index of the first file that is left. No file is taken for removed unless that one is there."""
-    return next((at for at, (timeline, name) in enumerate(listing) if (timeline.number, name) == first), 0)
 
 
 def look_at(folder: DataFolder, going: Iterable[Going]) -> list[Leaving]:
@@ -154,7 +143,7 @@ def _added(timeline: Timeline, name: str, left: Publication) -> GtidSet:
 def garbage(folder: DataFolder, removed: Removed) -> list[tuple[Timeline, str]]:
     """The files that the note says are gone, and that are there."""
     listing = [(timeline, name) for timeline in folder.timelines() for name in timeline.binlogs()]
-    return listing[: _begin(listing, removed.first)]
+    return listing[: begin_of_left(listing, removed.first)]
 
 
 def collect(

@@ -15,6 +15,7 @@ unsound the other one counts. Before a file goes both are the same (removal.py).
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +24,7 @@ from binlogd.binlog.crc import crc32
 from binlogd.binlog.gtid import GtidSet
 from binlogd.errors import StoreDamaged
 from binlogd.store.disk import Disk, explained
-from binlogd.store.layout import binlog_number, is_binlog_name
+from binlogd.store.layout import DataFolder, Timeline, binlog_number, is_binlog_name
 
 FILES = ("removed.json", "removed.copy.json")
 
@@ -60,6 +61,22 @@ def load(folder: Path) -> Removed:
     for note in notes:
         gtids |= note.gtids
     return Removed(max((note.first for note in notes), key=order_of, default=ALL), gtids)
+
+
+def files_left(folder: DataFolder, first: First = ALL) -> list[tuple[Timeline, str]]:
+    """The files from ``first`` on, oldest first; all of them when that is not there."""
+    listing = [(timeline, name) for timeline in folder.timelines() for name in timeline.binlogs()]
+    return listing[begin_of_left(listing, first) :]
+
+
+def begin_of_left(listing: Sequence[tuple[Timeline, str]], first: First) -> int:
+    """The index of the first file that is left. No file is taken for removed unless that one is there."""
+    return next((at for at, (timeline, name) in enumerate(listing) if (timeline.number, name) == first), 0)
+
+
+def was_removed(timeline: Timeline, name: str) -> bool:
+    """Whether the note says by now that this file, which is not there, is gone."""
+    return (timeline.number, binlog_number(name)) < order_of(load(timeline.path.parent).first)
 
 
 def save(disk: Disk, folder: Path, removed: Removed) -> None:

@@ -33,6 +33,8 @@ from binlogd.store.index import read_marks, read_summary
 from binlogd.store.layout import DataFolder, Timeline, binlog_number
 from binlogd.store.publication import Publication
 from binlogd.store.reader import FIRST_EVENT, Head, read_head, read_previous, walk_blocks
+from binlogd.store.removed import files_left
+from binlogd.store.removed import load as load_removed
 from binlogd.store.settled import settle
 from binlogd.store.synced import synced_part
 
@@ -285,7 +287,7 @@ def listing(folder: DataFolder, published: Publication | None) -> list[Stored]:
     That is what a receiver has ``published``. Without one the newest file is settled before it is looked at, as every
     reader does.
     """
-    files = [Stored(timeline, name) for timeline in folder.timelines() for name in timeline.binlogs()]
+    files = [Stored(timeline, name) for timeline, name in files_left(folder, load_removed(folder.binlogs).first)]
     if published is not None:
         place = published.timeline, binlog_number(published.file) if published.file else 0
         files = [file for file in files if (file.timeline.number, binlog_number(file.name)) <= place]
@@ -383,10 +385,8 @@ def _search(
 
 def begins(folder: DataFolder) -> int | None:
     """When the oldest file was made, seconds since the epoch; None for an empty store."""
-    for timeline in folder.timelines():
-        for name in timeline.binlogs()[:1]:
-            return made(Stored(timeline, name))
-    return None
+    left = files_left(folder, load_removed(folder.binlogs).first)
+    return made(Stored(*left[0])) if left else None
 
 
 def find_time(folder: DataFolder, moment: int, published: Publication | None = None) -> Place | None:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import enum
 import os
 from collections.abc import Callable, Collection, Generator, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -26,8 +27,8 @@ from binlogd.binlog.events import Rotate
 from binlogd.binlog.gtid import GtidSet
 from binlogd.binlog.header import BINLOG_MAGIC, ChecksumAlgorithm, EventType, type_name
 from binlogd.binlog.walk import HEADER_LENGTH, MAX_EVENT, Walk
-from binlogd.errors import EventError
-from binlogd.store.disk import explained
+from binlogd.errors import EventError, StoreDamaged, StoreUnreadable
+from binlogd.store.disk import STORE_MISSING, explained
 from binlogd.store.index import Summary, fingerprint, index_path, list_path, read_marks, read_recorded
 from binlogd.store.layout import DataFolder, Timeline, binlog_base, binlog_number, is_binlog_name
 from binlogd.store.publication import Publication
@@ -35,7 +36,8 @@ from binlogd.store.purged import FILE as PURGED_FILE
 from binlogd.store.purged import is_sound as is_sound_purged
 from binlogd.store.purged import load as load_purged
 from binlogd.store.reader import FIRST_EVENT, Head, read_head, walk_blocks
-from binlogd.store.removed import unsound
+from binlogd.store.removed import ALL, First, files_left, order_of, unsound
+from binlogd.store.removed import load as load_removed
 from binlogd.store.rescue import kept
 from binlogd.store.seek import begins_event, holds
 from binlogd.store.source_facts import FILE as SOURCE_FILE
@@ -126,12 +128,23 @@ class Verification:
         self.unsummed: list[Path] = []  # the files that have no checksums
 
     def findings(self) -> Iterator[Finding]:
-        """Everything that is wrong, as it is found. Raises StoreUnreadable when it cannot read."""
-        listing = [(timeline, self._names(timeline)) for timeline in self._folder.timelines()]
+        """Everything that is wrong, as it is found. Raises StoreUnreadable when it cannot read.
+
+        What is removed meanwhile is not missed.
+        """
+        return (finding for finding in self._findings() if not self._went(finding.path))
+
+    def _findings(self) -> Iterator[Finding]:
+        left = files_left(self._folder, self._first())
+        listing = [
+            (timeline, self._published_of(timeline, [name for each, name in left if each == timeline]))
+            for timeline in self._folder.timelines()
+        ]
         for timeline, names in listing:
             for name in names:
                 if self._wanted(timeline.path / name):
-                    self._total += _size(timeline.path / name)
+                    with self._passing_over(timeline.path / name):
+                        self._total += _size(timeline.path / name)
         for path in unsound(self._folder.binlogs) if self._only is None else ():
             yield _finding(Kind.REMOVED, path, "it cannot be read, or a bit of it is wrong", _REMOVED)
         for timeline, names in listing:
@@ -143,18 +156,42 @@ class Verification:
                 if before is not None and binlog_number(before) + 1 != binlog_number(name):
                     chain.expected = None
                 finished = not newest or name != names[-1]
-                if self._wanted(timeline.path / name):
-                    yield from _File(self, timeline, name, finished=finished, last=name == names[-1]).findings(chain)
-                else:
-                    _pass_over(chain, timeline.path / name)
+                with self._passing_over(timeline.path / name, chain):
+                    if self._wanted(timeline.path / name):
+                        file = _File(self, timeline, name, finished=finished, last=name == names[-1])
+                        yield from file.findings(chain)
+                    else:
+                        _pass_over(chain, timeline.path / name)
 
     def _wanted(self, path: Path) -> bool:
         return self._only is None or path in self._only
 
-    def _names(self, timeline: Timeline) -> list[str]:
-        """The files that there are, as far as they are published."""
+    def _first(self) -> First:
+        """The first file that is left. A note that cannot be read is told of, and nothing else follows from it."""
+        with suppress(StoreDamaged):
+            return load_removed(self._folder.binlogs).first
+        return ALL
+
+    def _went(self, path: Path) -> bool:
+        """Whether a binary log, or what lies beside it, was removed by now, as retention and PURGE do."""
+        name = path.name.partition(".cut-")[0].removesuffix(".idx")
+        number = path.parent.name.partition("-")[0]
+        return is_binlog_name(name) and (int(number), binlog_number(name)) < order_of(self._first())
+
+    @contextmanager
+    def _passing_over(self, path: Path, chain: _Chain | None = None) -> Iterator[None]:
+        """A file that is removed just now; what it added is not known, then."""
+        try:
+            yield
+        except StoreUnreadable as bad:
+            if bad.alarm != STORE_MISSING or not self._went(path):
+                raise
+            if chain is not None:
+                chain.expected = None
+
+    def _published_of(self, timeline: Timeline, names: list[str]) -> list[str]:
+        """Those of a timeline's files that are published."""
         published = self._published
-        names = timeline.binlogs()
         if published is None or timeline.number < published.timeline:
             return names
         if timeline.number > published.timeline:
@@ -243,7 +280,7 @@ class Verification:
         elif sorted(sound, key=binlog_number) != sound:
             yield _finding(Kind.LIST, path, "its files are not in their order", REBUILD)
         for name in names:
-            if name not in sound and binlog_base(name) == base:
+            if name not in sound and binlog_base(name) == base and not self._went(timeline.path / name):
                 hint = f"if the file belongs to this history, {REBUILD}; else move the file away"
                 yield _finding(Kind.LIST, path, f"it does not name {name}", hint)
         return sound
