@@ -260,9 +260,14 @@ class StoredFile:
         """Where it lies."""
         return self.timeline.path / self.name
 
-    def alarm(self) -> dict[str, str]:
+    def alarm(self) -> dict[str, str | int]:
         """Of a damaged one, for the status."""
-        return {"file": self.name, "message": self.damage, "hint": DAMAGED_HINT}
+        return {
+            "timeline": self.timeline.number,
+            "file": self.name,
+            "message": self.damage,
+            "hint": DAMAGED_HINT,
+        }
 
 
 def read_file(timeline: Timeline, name: str, *, finished: bool, end: int | None = None) -> StoredFile:
