@@ -11,7 +11,7 @@ out of the environment, so that no process of ours speaks in our name.
     RELOADING=1     SIGHUP was heard, with MONOTONIC_USEC; READY=1 again when the configuration was read and passed on
     STOPPING=1      the end has begun
     WATCHDOG=1      at least twice in $WATCHDOG_USEC, while no process hangs
-    EXTEND_TIMEOUT_USEC=  until READY=1, while both processes run: TimeoutStartSec= is not over yet. Recovery reads every
+    EXTEND_TIMEOUT_USEC=  another minute for the start, until READY=1, while both processes run: recovery reads every
                     file whose .idx is lost, hours of a large store, and the sender serves meanwhile
 
 What hangs is a process that runs, has answered since its start, and does not any more. One that has ended is the

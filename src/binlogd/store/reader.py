@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from binlogd.binlog.events import FormatDescription
 from binlogd.binlog.gtid import GtidSet
@@ -260,7 +261,7 @@ class StoredFile:
         """Where it lies."""
         return self.timeline.path / self.name
 
-    def alarm(self) -> dict[str, str | int]:
+    def alarm(self) -> dict[str, Any]:
         """Of a damaged one, for the status."""
         return {
             "timeline": self.timeline.number,
