@@ -76,11 +76,11 @@ def test_users_let_in_too_easily(tmp_path: Path, ports: list[str]) -> None:
     [
         ('keep = "1s"', "ok", r".* a day, and there is room for the 1s of store.keep"),
         (
-            'keep = "9999999999d"',
+            'keep = "36500d"\nmin_free = "1000000TiB"',
             "warn",
             r".* a day: the .* that may be filled last .* days, and store.keep = .* needs",
         ),
-        ('keep = "9999999999d"\nmax_size = "1GiB"', "ok", r".* a day, up to store.max_size, for which there is room"),
+        ('keep = "36500d"\nmax_size = "1GiB"', "ok", r".* a day, up to store.max_size, for which there is room"),
         ('min_free = "1000000TiB"', "warn", r".* a day: the 0 B that may be filled last 0.0 days"),
         ("", "ok", r".* a day: the .* that may be filled last .* days"),
     ],
@@ -106,18 +106,19 @@ def test_a_source_that_wants_tls(source: Server, tmp_path: Path, ports: list[str
     config.write_text('[source]\ntls = "disabled"\n')
     arguments = ["-c", str(config), "--source", url(source), "--data-dir", str(tmp_path / "data"), *ports]
     assert "TLS" not in line(check(*arguments, code=0), "source.tls")
-    source.execute("SET GLOBAL require_secure_transport = ON")
+    admin = source.connect()  # made before, for it is without TLS
     try:
+        admin.cursor().execute("SET GLOBAL require_secure_transport = ON")
         lines = check(*arguments, code=1)
-        assert line(lines, "source.tls").startswith(
-            "fail: the source takes no connection without TLS (require_secure_transport = ON), and source.tls = disabled"
-        )
+        said = "the source takes no connection without TLS (require_secure_transport = ON), and source.tls = disabled"
+        assert line(lines, "source.tls").startswith(f"fail: {said} — ")
         assert "source.login" not in lines, "the password is not at fault"
         hint = lines["source.tls"]["hint"]
         config.write_text(f"[source]\n{hint.removeprefix('set source.').partition(',')[0]}\n")
         assert line(check(*arguments, code=0), "source.tls") == "ok: the connection is encrypted"
     finally:
-        source.execute("SET GLOBAL require_secure_transport = OFF")
+        admin.cursor().execute("SET GLOBAL require_secure_transport = OFF")
+        admin.close()
 
 
 @pytest.mark.servers

@@ -109,7 +109,7 @@ def test_a_source_as_it_should_be() -> None:
          "another replica (server_id 2) has our own server_id: acknowledgements", "SET PERSIST server_id"),
         (replace(SOURCE, replicas=(Registered(2, OTHER, ""),)), "replicas", Level.WARN,
          "has our server_id, and no receiver of this store is it", "copy of this data_dir"),
-        (replace(SOURCE, replicas=(Registered(2, "", ""),)), "replicas", Level.WARN, "no receiver of this store", "copy"),
+        (replace(SOURCE, replicas=(Registered(2, "", ""),)), "replicas", Level.WARN, "no receiver of this", "copy"),
         (replace(SOURCE, replicas=(Registered(7, UUID, ""),)), "replicas", Level.OK, "1 other registered, none", ""),
         (replace(variables(log_slave_updates="OFF"), replicates=False), "log_replica_updates", Level.OK,
          "is OFF, and the source replicates from nobody", ""),
