@@ -113,6 +113,8 @@ def test_a_source_as_it_should_be() -> None:
         (replace(SOURCE, replicas=(Registered(7, UUID, ""),)), "replicas", Level.OK, "1 other registered, none", ""),
         (replace(variables(log_slave_updates="OFF"), replicates=False), "log_replica_updates", Level.OK,
          "is OFF, and the source replicates from nobody", ""),
+        (replace(variables(log_slave_updates="OFF"), version="11.8.2-MariaDB-log"), "log_slave_updates", Level.OK,
+         "is OFF: set it ON in my.cnf before the source becomes a replica", ""),
         (replace(variables(log_replica_updates="OFF"), replicates=True), "log_replica_updates", Level.WARN,
          "applies as a replica", "log_replica_updates = ON in its my.cnf"),
         (variables(log_replica_updates="OFF"), "log_replica_updates", Level.WARN, "applies as a replica",

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from binlogd.binlog.gtid import GtidSet
 from binlogd.errors import SourceRefused
 from binlogd.receiver.cascade import candidates, parse_timelines, plain_name
-from binlogd.receiver.inquiry import Registered, SourceState, grant, quoted
+from binlogd.receiver.inquiry import PERSIST_SINCE, Registered, SourceState, grant, quoted
 from binlogd.receiver.plan import SourceFacts, StoreFacts, check_identity
 from binlogd.receiver.succession import Refuse, Resume, decide
 from binlogd.store.layout import binlog_base, binlog_number
@@ -274,8 +274,11 @@ def _binary_log(source: SourceState) -> Iterator[Finding]:
     relayed = variables.get("log_replica_updates") or variables.get("log_slave_updates")
     if relayed is not None and not _on(relayed):
         name = "log_replica_updates" if source.word == "source" else "log_slave_updates"
-        if source.replicates is False:  # OFF is the default of 5.x and MariaDB
+        by_default = source.is_mariadb or source.number < PERSIST_SINCE
+        if source.replicates is False:
             yield _ok(f"source.{name}", f"is {relayed}, and the source replicates from nobody")
+        elif source.replicates is None and by_default:  # MariaDB wants REPLICA MONITOR for the answer
+            yield _ok(f"source.{name}", f"is {relayed}: set it ON in my.cnf before the source becomes a replica itself")
         else:
             yield _warn(
                 f"source.{name}",
