@@ -74,3 +74,33 @@ def test_what_the_image_copies_is_there_and_its_settings_load(tmp_path: Path) ->
     assert (settings.source.hosts[0], settings.source.user) == (("source", 3306), "repl")
     assert settings.server.listen == ("0.0.0.0", 3307)
     assert str(settings.data_dir) == "/var/lib/binlogd"
+
+
+@pytest.mark.parametrize("removed", [False, True], ids=["as shipped", "configuration removed by the administrator"])
+def test_the_package_is_configured_whatever_the_service_does(tmp_path: Path, removed: bool) -> None:
+    """An upgrade whose restart fails, and one without the file: dpkg must not be left half-way."""
+    commands = tmp_path / "bin"
+    commands.mkdir()
+    for name, code in (("getent", 0), ("install", 0), ("chown", 0), ("systemctl", 1)):
+        (commands / name).write_text(f'#!/bin/sh\necho {name} "$@" >> {tmp_path}/said\n')
+        if code:  # the restart fails; what comes before it does not
+            with (commands / name).open("a") as script:
+                script.write('case "$*" in *restart*) exit 1; esac\n')
+        (commands / name).chmod(0o755)
+    (tmp_path / "systemd").mkdir()
+    config = tmp_path / "binlogd.toml"
+    if not removed:
+        config.write_text("")
+    text = (CONTRIB / "debian/postinst").read_text()
+    text = text.replace("/run/systemd/system", str(tmp_path / "systemd")).replace("/etc/binlogd", str(tmp_path))
+    environ = {"PATH": f"{commands}:/usr/bin:/bin"}
+    done = subprocess.run(
+        ["sh", "-c", text, "postinst", "configure", "0.0.9"], env=environ, capture_output=True, timeout=30, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    said = (tmp_path / "said").read_text().splitlines()
+    assert "install -d -m 0700 -o binlogd -g binlogd /var/lib/binlogd" in said, "`binlogd check` comes before the start"
+    assert "systemctl --no-block try-restart binlogd.service" in said, "which may take as long as the store is large"
+    assert (f"chown root:binlogd {config}" in said) is not removed
+    if not removed:
+        assert config.stat().st_mode & 0o777 == 0o640

@@ -3,6 +3,7 @@
 # machine's python3 (so for this release of Debian or Ubuntu), the service, man page and completions. Needs python3-venv,
 # dpkg-deb, and gcc with python3-dev for the compiled modules. PIP_OPTIONS is passed on to pip.
 set -eu
+umask 022
 top=$(cd "$(dirname "$0")/../.." && pwd)
 out=$(mkdir -p "${1:-dist}" && cd "${1:-dist}" && pwd)
 root=$(mktemp -d)

@@ -355,4 +355,5 @@ def test_old_relatives(cluster: Cluster, tmp_path: Path, ports: list[str], mysql
         lines = check("--source", url(source), "--data-dir", str(tmp_path / "data"), *ports, code=0)
         assert line(lines, "source.replication_slave").startswith("ok")
         assert line(lines, "source.version").startswith(("ok: 5.6.", "ok: 11."))
+        assert "source.log_slave_updates" not in lines or lines["source.log_slave_updates"]["status"] == "ok"
         assert "the store is empty and will begin with mysql-bin.00000" in line(lines, "source.history")

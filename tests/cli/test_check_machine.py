@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -11,10 +12,13 @@ from pathlib import Path
 import pytest
 
 from binlogd.cli.check import file_system_type
-from testbed.cluster import Cluster
+from binlogd.receiver.link import Wake
+from binlogd.receiver.session import Secret, Session, SourceOptions
+from binlogd.store.layout import Identity
+from testbed.cluster import REPLICATION_PASSWORD, REPLICATION_USER, Cluster
 from testbed.distributions import Distribution
 from testbed.mysqld import Server
-from tests.cli.support import make_store
+from tests.cli.support import NEWEST, logs, make_store
 from tests.cli.test_check import NOWHERE, check, line, ports, url
 
 __all__ = ["ports"]  # a fixture
@@ -45,7 +49,10 @@ def test_too_few_descriptors(tmp_path: Path, ports: list[str]) -> None:
     assert check(*arguments, code=1)["open_files"]["status"] == "ok"
     command = ["prlimit", "--nofile=300:300", sys.executable, "-m", "binlogd", "check", *arguments]
     said = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-    assert "only 300 may be open at a time, and server.max_connections = 256 can need 576" in said.stdout
+    assert (
+        "only 300 may be open at a time in what this shell starts, and server.max_connections = 256 can need 576"
+        in said.stdout
+    )
 
 
 def test_users_let_in_too_easily(tmp_path: Path, ports: list[str]) -> None:
@@ -62,6 +69,84 @@ def test_users_let_in_too_easily(tmp_path: Path, ports: list[str]) -> None:
     assert line(lines, "server.users.open").startswith("warn: has an empty password")
     assert line(lines, "server.users.boss").startswith("warn: is an admin and may come from any address")
     assert "server.users.near" not in lines
+
+
+@pytest.mark.parametrize(
+    ("limits", "status", "said"),
+    [
+        ('keep = "1s"', "ok", r".* a day, and there is room for the 1s of store.keep"),
+        (
+            'keep = "36500d"\nmin_free = "1000000TiB"',
+            "warn",
+            r".* a day: the .* that may be filled last .* days, and store.keep = .* needs",
+        ),
+        ('keep = "36500d"\nmax_size = "1GiB"', "ok", r".* a day, up to store.max_size, for which there is room"),
+        ('min_free = "1000000TiB"', "warn", r".* a day: the 0 B that may be filled last 0.0 days"),
+        ("", "ok", r".* a day: the .* that may be filled last .* days"),
+    ],
+)
+def test_growth_against_the_room(tmp_path: Path, ports: list[str], limits: str, status: str, said: str) -> None:
+    make_store(tmp_path)
+    (tmp_path / "binlogd.toml").write_text(f"[store]\n{limits}\n")
+    arguments = ("-c", str(tmp_path / "binlogd.toml"), "--source", NOWHERE, "--data-dir", str(tmp_path), *ports)
+    growth = check(*arguments, code=1)["store.growth"]
+    assert (growth["status"], bool(growth["hint"])) == (status, status == "warn"), growth
+    assert re.match(said, growth["message"]), growth
+
+
+def test_growth_is_told_of_more_than_moments(tmp_path: Path, ports: list[str]) -> None:
+    young = {name: data for name, data in logs().items() if name == NEWEST}
+    (make_store(tmp_path) / next(name for name in logs() if name not in young)).unlink()
+    assert "store.growth" not in check("--source", NOWHERE, "--data-dir", str(tmp_path), *ports, code=1)
+
+
+@pytest.mark.servers
+def test_a_source_that_wants_tls(source: Server, tmp_path: Path, ports: list[str]) -> None:
+    config = tmp_path / "b.toml"
+    config.write_text('[source]\ntls = "disabled"\n')
+    arguments = ["-c", str(config), "--source", url(source), "--data-dir", str(tmp_path / "data"), *ports]
+    assert "TLS" not in line(check(*arguments, code=0), "source.tls")
+    admin = source.connect()  # made before, for it is without TLS
+    try:
+        admin.cursor().execute("SET GLOBAL require_secure_transport = ON")
+        lines = check(*arguments, code=1)
+        said = "the source takes no connection without TLS (require_secure_transport = ON), and source.tls = disabled"
+        assert line(lines, "source.tls").startswith(f"fail: {said} — ")
+        assert "source.login" not in lines, "the password is not at fault"
+        hint = lines["source.tls"]["hint"]
+        config.write_text(f"[source]\n{hint.removeprefix('set source.').partition(',')[0]}\n")
+        assert line(check(*arguments, code=0), "source.tls") == "ok: the connection is encrypted"
+    finally:
+        admin.cursor().execute("SET GLOBAL require_secure_transport = OFF")
+        admin.close()
+
+
+@pytest.mark.servers
+def test_a_replica_that_is_taken_for_us(source: Server, tmp_path: Path, ports: list[str]) -> None:
+    """As the source itself lists it: one that registered with our server_uuid, our server_id, or both."""
+    data = tmp_path / "data"
+    arguments = ["--source", url(source), "--data-dir", str(data), *ports]
+    mine, other = "11111111-0000-0000-0000-000000000001", "22222222-0000-0000-0000-000000000001"
+
+    def checked(server_id: int, server_uuid: str, code: int) -> str:
+        environ = {"BINLOGD_SERVER_ID": str(server_id), "BINLOGD_SERVER_UUID": server_uuid}
+        return line(check(*arguments, environ=environ, code=code), "source.replicas")
+
+    assert checked(77, mine, 0) == "ok: 0 others registered, none with our server_id"
+    options = SourceOptions(source.host, source.port, REPLICATION_USER, Secret(REPLICATION_PASSWORD), report_host="db7")
+    session = Session(options, Identity(mine, 77), Wake())
+    try:
+        session.connect()
+        session.prepare()
+        session.enlist()
+        source.wait_until(lambda: len(source.query("SHOW REPLICAS")) == 1)
+        assert checked(78, other, 0) == "ok: 1 other registered, none with our server_id"
+        assert checked(78, mine, 1).startswith("fail: another replica (at db7, server_id 77) has our own server_uuid")
+        assert checked(77, other, 1).startswith("fail: another replica (at db7, server_id 77) has our own server_id")
+        assert checked(77, mine, 0).startswith("warn: another replica (at db7, server_id 77) has our server_id, and no")
+    finally:
+        session.close()
+    source.wait_until(lambda: source.query("SHOW REPLICAS") == [])
 
 
 @pytest.fixture(scope="module")

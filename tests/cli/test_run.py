@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import signal
+import socket
 import subprocess
 import sys
+import time
 import types
 from pathlib import Path
 from typing import Any
@@ -98,5 +102,22 @@ def test_any_free_port(tmp_path: Path) -> None:
         (page,) = [line["listen"] for line in lines if line["event"] == "answering over HTTP"]
         assert not page.endswith(":0")
         assert running.stop() == 0
+    finally:
+        running.close()
+
+
+def test_a_client_that_does_not_read_does_not_hold_up_the_end(tmp_path: Path) -> None:
+    """systemd waits 45 seconds for the end of all, and then kills."""
+    running = Binlogd(tmp_path, ("127.0.0.1", 1)).start()
+    try:
+        with socket.socket() as asking:
+            asking.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            asking.connect((running.host, running.http_port))
+            # Answers of 16 MiB, more than sockets hold: they get stuck long before both processes have ended.
+            asking.sendall(b"GET /page/chain.js HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" * 1000)
+            began = time.monotonic()
+            os.kill(running.pid, signal.SIGTERM)
+            assert running._process is not None and running._process.wait(TIMEOUT * 2) == 0
+            assert time.monotonic() - began < 30.0
     finally:
         running.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,8 +19,9 @@ UUIDS = [f"0000000{number}-0000-0000-0000-000000000001" for number in range(1, 1
 SIZE = 100
 
 
-def status(file: str = "", position: int = 0, damaged: tuple[str, ...] = ()) -> dict[str, Any]:
-    store = {"published": {"file": file, "position": position}, "damaged": [{"file": name} for name in damaged]}
+def status(file: str = "", position: int = 0, damaged: tuple[tuple[int, str], ...] = ()) -> dict[str, Any]:
+    told = [{"timeline": number, "file": name} for number, name in damaged]
+    store = {"published": {"file": file, "position": position}, "damaged": told}
     return {"store": store, "source": {"last_event_time": 5000}}
 
 
@@ -77,8 +79,35 @@ def test_each_file_is_a_cell_and_the_newest_counts_as_far_as_it_is_published(fol
 def test_damage_is_shown(folder: DataFolder) -> None:
     made = timeline(folder, 4)
     (made.path / "mysql-bin.000001").write_bytes(bytes(SIZE - 1))
-    (cells,) = (one["cells"] for one in Inventory(folder).condensed(status(damaged=("mysql-bin.000003",)))["timelines"])
+    told = status(damaged=((1, "mysql-bin.000003"),))
+    (cells,) = (one["cells"] for one in Inventory(folder).condensed(told)["timelines"])
     assert [cell["state"] for cell in cells] == ["damaged", "finished", "damaged", "newest"]
+
+
+def test_damage_is_of_one_timeline(folder: DataFolder) -> None:
+    """A name may be that of several files."""
+    timeline(folder, 2)
+    timeline(folder, 2)
+    found = Inventory(folder).condensed(status(damaged=((1, "mysql-bin.000001"),)))["timelines"]
+    assert [[cell["state"] for cell in one["cells"]] for one in found] == [
+        ["damaged", "finished"],
+        ["finished", "newest"],
+    ]
+
+
+def test_a_look_answers_for_a_while(folder: DataFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks often costs no more than who asks once."""
+    clock = 100.0
+    monkeypatch.setattr(inventory, "time", SimpleNamespace(monotonic=lambda: clock))
+    made = timeline(folder, 2)
+    stored = Inventory(folder, keep=1.0)
+    assert stored.listed(status(), 1, 0, 9)["files"] == 2
+    finished(made, 3)
+    clock += 0.9
+    assert stored.listed(status(), 1, 0, 9)["files"] == 2
+    assert stored.condensed(status())["files"] == 2
+    clock += 0.2
+    assert stored.listed(status(), 1, 0, 9)["files"] == 3
 
 
 def test_many_files_are_condensed_and_none_is_left_out(folder: DataFolder) -> None:

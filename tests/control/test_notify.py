@@ -9,8 +9,10 @@ import asyncio
 import os
 import signal
 import socket
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,10 @@ import pytest
 
 from binlogd.control import notify
 from binlogd.control.notify import Herald, Notifier, status_line
+from binlogd.control.sockets import RECEIVER as RECEIVER_SOCKET
+from binlogd.control.sockets import SENDER as SENDER_SOCKET
+from binlogd.control.sockets import ControlServer
+from binlogd.logs import configure_logging
 from testbed.binlogd import Binlogd
 
 WAIT = 30.0
@@ -30,11 +36,12 @@ class Manager:
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.socket.bind("\0" + address[1:] if address.startswith("@") else address)
         self.address = address
+        self.wait = WAIT
         self.heard: list[str] = []
 
     def hear(self) -> str:
         """The next datagram."""
-        self.socket.settimeout(WAIT)
+        self.socket.settimeout(self.wait)
         self.heard.append(self.socket.recv(65536).decode())
         return self.heard[-1]
 
@@ -79,8 +86,6 @@ def test_nobody_listens(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_manager_that_is_gone_is_complained_of_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from binlogd.logs import configure_logging
-
     configure_logging("json")
     notifier = Notifier(str(tmp_path / "absent"))
     notifier.send("READY=1")
@@ -121,10 +126,13 @@ class Stage:
     def __init__(self, manager: Manager, watchdog: float | None) -> None:
         self.manager = manager
         self.herald = Herald(Notifier(manager.address, watchdog), Path("nowhere"), lambda: PIDS)
+        self.prolonged: list[str] = []
 
     def look(self, pids: dict[str, int | None] = PIDS, **answers: dict[str, Any] | None) -> list[str]:
         self.herald._look(pids, {"receive": RECEIVER, "serve": SENDER, **answers})
-        return self.manager.drain()
+        lines = self.manager.drain()
+        self.prolonged = [line for line in lines if line.startswith("EXTEND_TIMEOUT_USEC=")]
+        return [line for line in lines if line not in self.prolonged]
 
 
 def test_ready_when_both_answer_as_the_processes_that_run(manager: Manager) -> None:
@@ -150,6 +158,87 @@ def test_the_watchdog_is_of_a_process_that_hangs(manager: Manager) -> None:
     assert stage.look(again, receive=None) == ["WATCHDOG=1", "STATUS=1 replica; receive starts"]
     assert "WATCHDOG=1" in stage.look(again, receive=RECEIVER | {"pid": 21})
     assert "WATCHDOG=1" not in stage.look(again, receive=None)
+
+
+def test_a_start_is_prolonged_while_both_processes_run(manager: Manager, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = Stage(manager, 30.0)
+    stage.look({"receive": None, "serve": 12}, receive=None)
+    assert stage.prolonged == [], "one that ended has to come back in time"
+    stage.look(receive=None)
+    assert stage.prolonged == ["EXTEND_TIMEOUT_USEC=60000000"]
+    stage.look(receive=None)
+    assert stage.prolonged == [], "not with each look"
+    monkeypatch.setattr(notify, "PROLONG", 0.0)
+    stage.look(receive=None)
+    assert stage.prolonged == ["EXTEND_TIMEOUT_USEC=60000000"]
+    assert "READY=1" in stage.look()
+    assert stage.prolonged == []
+    stage.look(receive=None)
+    assert stage.prolonged == [], "what hangs later is the watchdog's"
+
+
+def test_ready_beside_a_second_sender_of_the_store(manager: Manager) -> None:
+    """A second sender of a store has no socket, so ours may be the one that cannot be asked."""
+    stage = Stage(manager, 30.0)
+    status = (
+        "source streaming db1:3306; 1 replica at another sender of this store, pid 99; ours serves and is not asked"
+    )
+    assert stage.look(serve=SENDER | {"pid": 99}) == ["READY=1", "WATCHDOG=1", f"STATUS={status}"]
+    assert "WATCHDOG=1" in stage.look(serve=None), "ours has never answered, so it cannot have stopped to"
+
+
+def test_a_mistake_of_ours_does_not_end_the_watchdog(manager: Manager, capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("json")
+
+    def pids() -> dict[str, int | None]:
+        raise RuntimeError("can't start new thread")
+
+    async def body() -> None:
+        herald = Herald(Notifier(manager.address, 0.2), Path("nowhere"), pids)
+        herald._ready = True
+        herald.start()
+        for _ in range(3):
+            assert await asyncio.to_thread(manager.hear) == "WATCHDOG=1"
+        herald.stop()
+
+    manager.wait = 5.0
+    asyncio.run(body())
+    assert "can't start new thread" in capsys.readouterr().err
+
+
+def test_whoever_asks_the_page_does_not_hold_up_the_watchdog(tmp_path: Path) -> None:
+    """With the default executor full of who waits for a list, the watchdog's word goes out all the same."""
+    manager = Manager(str(tmp_path / "notify"))
+    manager.wait = 5.0
+    may_end = threading.Event()
+    me = os.getpid()
+
+    async def body() -> None:
+        loop = asyncio.get_running_loop()
+        controls = [
+            ControlServer(tmp_path / RECEIVER_SOCKET, lambda: RECEIVER | {"pid": me}),
+            ControlServer(tmp_path / SENDER_SOCKET, lambda: SENDER | {"pid": me}),
+        ]
+        for control in controls:
+            await control.start()
+        waiting = [asyncio.create_task(asyncio.to_thread(may_end.wait, WAIT)) for _ in range(100)]
+        herald = Herald(Notifier(manager.address, 0.5), tmp_path, lambda: {"receive": me, "serve": me})
+        try:
+            with ThreadPoolExecutor(1) as listening:
+                herald.start()
+                await loop.run_in_executor(listening, manager.hear_until, "READY=1")
+                for _ in range(3):
+                    await loop.run_in_executor(listening, manager.hear_until, "WATCHDOG=1")
+            assert not any(task.done() for task in waiting)
+        finally:
+            may_end.set()
+            await asyncio.gather(*waiting)
+            herald.stop()
+            for control in controls:
+                await control.stop()
+
+    asyncio.run(body())
+    manager.socket.close()
 
 
 def test_a_reload_before_we_are_ready_does_not_make_us_so(manager: Manager) -> None:

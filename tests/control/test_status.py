@@ -125,7 +125,7 @@ def test_a_damaged_finished_file_is_an_alarm_whoever_tells_of_it(tmp_path: Path)
     status = collect(DataFolder(tmp_path))
     assert status["store"]["error"] is None
     assert status["store"]["published"]["file"] == NEWEST
-    told = [{"file": name, "message": "bad", "hint": "mend it"}]
+    told = [{"timeline": 1, "file": name, "message": "bad", "hint": "mend it"}]
     assert store_status(DataFolder(tmp_path), receiver() | {"damaged": told})["damaged"] == told
     assert store_status(DataFolder(tmp_path), receiver())["damaged"] == []
     for alarm in (
@@ -138,6 +138,13 @@ def test_a_damaged_finished_file_is_an_alarm_whoever_tells_of_it(tmp_path: Path)
         assert alarm["hint"]
     both = alarms(receiver(), sender() | {"damaged": told}, None, told)
     assert [alarm.code for alarm in both] == ["store_damaged"]
+
+
+def test_damaged_files_of_one_name_are_two_alarms() -> None:
+    told = [{"timeline": number, "file": "mysql-bin.000007", "message": "bad", "hint": "mend it"} for number in (1, 2)]
+    found = alarms(receiver(), sender() | {"damaged": told[:1]}, None, told, 2)
+    assert [alarm.message for alarm in found] == ["0001:mysql-bin.000007: bad", "0002:mysql-bin.000007: bad"]
+    assert [alarm.message for alarm in alarms(receiver(), sender(), None, told[:1], 1)] == ["mysql-bin.000007: bad"]
 
 
 def test_asked_over_the_sockets(tmp_path: Path) -> None:

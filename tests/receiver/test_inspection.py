@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from binlogd.binlog.gtid import GtidSet
-from binlogd.receiver.inquiry import SourceState, grant, quoted
+from binlogd.receiver.inquiry import Registered, SourceState, grant, quoted
 from binlogd.receiver.inspection import Finding, Level, Ours, inspect
 from binlogd.receiver.plan import StoreFacts
 
@@ -103,6 +103,20 @@ def test_a_source_as_it_should_be() -> None:
          "SET PERSIST binlog_format = 'ROW'"),
         (variables(binlog_row_image="MINIMAL"), "binlog_row_image", Level.WARN, "rows are logged in part",
          "SET PERSIST binlog_row_image = 'FULL'"),
+        (replace(SOURCE, replicas=(Registered(7, OTHER, "db7"),)), "replicas", Level.FAIL,
+         "another replica (at db7, server_id 7) has our own server_uuid", "remove auto.cnf"),
+        (replace(SOURCE, replicas=(Registered(2, OTHER, ""), Registered(2, UUID, ""))), "replicas", Level.FAIL,
+         "another replica (server_id 2) has our own server_id: acknowledgements", "SET PERSIST server_id"),
+        (replace(SOURCE, replicas=(Registered(2, OTHER, ""),)), "replicas", Level.WARN,
+         "has our server_id, and no receiver of this store is it", "copy of this data_dir"),
+        (replace(SOURCE, replicas=(Registered(2, "", ""),)), "replicas", Level.WARN, "no receiver of this", "copy"),
+        (replace(SOURCE, replicas=(Registered(7, UUID, ""),)), "replicas", Level.OK, "1 other registered, none", ""),
+        (replace(variables(log_slave_updates="OFF"), replicates=False), "log_replica_updates", Level.OK,
+         "is OFF, and the source replicates from nobody", ""),
+        (replace(variables(log_slave_updates="OFF"), version="11.8.2-MariaDB-log"), "log_slave_updates", Level.OK,
+         "is OFF: set it ON in my.cnf before the source becomes a replica", ""),
+        (replace(variables(log_replica_updates="OFF"), replicates=True), "log_replica_updates", Level.WARN,
+         "applies as a replica", "log_replica_updates = ON in its my.cnf"),
         (variables(log_replica_updates="OFF"), "log_replica_updates", Level.WARN, "applies as a replica",
          "log_replica_updates = ON in its my.cnf"),
         (variables(binlog_checksum="NONE"), "binlog_checksum", Level.WARN, "NONE", "SET PERSIST binlog_checksum = CRC"),
@@ -162,6 +176,7 @@ def test_what_is_wrong(source: SourceState, subject: str, level: Level, message:
         (replace(ALL_OK, semi_sync=False), "semi_sync", Level.WARN, "is not asked for"),
         (replace(ALL_OK, attached=False), "semi_sync_count", Level.WARN, "1 other semi-sync replica may"),
         (replace(ALL_OK, server_id=None, server_uuid=None), "server_id", Level.OK, "will be made"),
+        (replace(ALL_OK, streaming=True), "replicas", Level.OK, "0 others registered, none with our server_id"),
         (EMPTY, "history", Level.OK, "will begin with mysql-bin.000002; the source has mysql-bin.000002 to mysql-bin."),
         (replace(EMPTY, store=StoreFacts(UUID, "", 0)), "history", Level.OK, "will begin with mysql-bin.000002"),
         (replace(EMPTY, store=StoreFacts(OTHER, "", 0)), "history", Level.OK, "will begin with mysql-bin.000002"),
@@ -171,7 +186,7 @@ def test_what_is_wrong(source: SourceState, subject: str, level: Level, message:
     ],
 )
 def test_what_the_store_makes_of_it(ours: Ours, subject: str, level: Level, message: str) -> None:
-    finding = found(SOURCE, subject, ours)
+    finding = found(replace(SOURCE, replicas=(Registered(2, OTHER, ""),)), subject, ours)
     assert (finding.level, message in finding.message) == (level, True), finding
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from binlogd.logs import configure_logging
 from binlogd.web import history
 from binlogd.web.history import COLUMNS, INTERVAL, KEPT, History, sample
 
@@ -87,7 +88,7 @@ def test_a_slow_status_is_not_made_up_for(monkeypatch: pytest.MonkeyPatch) -> No
         nonlocal clock
         starts.append(clock)
         if len(starts) > 3:
-            raise EOFError
+            raise asyncio.CancelledError
         clock += next(takes)
         return status(0)
 
@@ -98,6 +99,30 @@ def test_a_slow_status_is_not_made_up_for(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(history, "time", SimpleNamespace(monotonic=lambda: clock, time=lambda: clock))
     monkeypatch.setattr(history, "asyncio", SimpleNamespace(sleep=sleep))
-    with pytest.raises(EOFError):
+    with pytest.raises(asyncio.CancelledError):
         asyncio.run(sample(History(), ask))
     assert starts == [100, 105, 120, 125]  # two beats were left out, and not run after
+
+
+def test_a_status_that_cannot_be_had_leaves_a_gap(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Sampling goes on: want of threads or memory passes."""
+    monkeypatch.setattr(history, "INTERVAL", 0.01)
+    configure_logging("json")
+    kept = History()
+    asked = 0
+
+    async def ask() -> dict[str, Any]:
+        nonlocal asked
+        asked += 1
+        if asked == 2:
+            raise RuntimeError("can't start new thread")
+        if asked == 4:
+            raise asyncio.CancelledError
+        return status(0)
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(sample(kept, ask))
+    assert len(kept.since(0)["columns"]["time"]) == 2, "the first and the third"
+    assert "can't start new thread" in capsys.readouterr().err

@@ -157,6 +157,42 @@ def test_files_are_looked_at_once_for_many_and_listed_on_demand() -> None:
     asyncio.run(visiting())
 
 
+class SlowFiles(NoFiles):
+    """One whose lists take until they may end."""
+
+    def __init__(self) -> None:
+        self.begun = 0
+        self.started, self.may_end = threading.Event(), threading.Event()
+
+    def listed(self, _: dict[str, Any], number: int, offset: int, limit: int) -> dict[str, Any]:
+        self.begun += 1  # by one thread at a time, which is what is tested
+        self.started.set()
+        assert self.may_end.wait(20)
+        return {}
+
+
+def test_lists_take_one_thread_however_many_ask() -> None:
+    """The others wait without one: threads are what the rest of this process needs, too."""
+    files = SlowFiles()
+
+    async def visiting() -> None:
+        async with TestClient(TestServer(StatusSite(lambda: READY, lambda: ALIVE, files).application())) as client:
+            asking = [asyncio.create_task(client.get("/api/files?timeline=1")) for _ in range(50)]
+            try:
+                assert await asyncio.to_thread(files.started.wait, 20)
+                for _ in range(5):  # which come behind them
+                    assert (await client.get("/readyz")).status == 200
+                begun = files.begun
+            finally:
+                files.may_end.set()
+                answers = await asyncio.gather(*asking)
+            assert begun == 1
+            assert {answer.status for answer in answers} == {200}
+            assert files.begun == 50
+
+    asyncio.run(visiting())
+
+
 def test_history_begins_when_the_site_does() -> None:
     async def body(client: Client) -> None:
         history = await (await client.get("/api/history")).json()

@@ -1,4 +1,4 @@
-"""The hot module, third part: some transactions of some files, made one binary log.
+"""The hot modules, third of three: some transactions of some files, made one binary log.
 
 What goes out are whole transactions, byte for byte but for what says where they stand. An event's ``log_pos`` is the
 offset of its end in *its* file, so it is another in the new one, and so is the CRC-32 behind it; where the new file has

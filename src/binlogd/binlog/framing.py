@@ -1,4 +1,4 @@
-"""The hot module, second half: events split out of packets and framed into packets.
+"""The hot modules, second of three: events split out of packets and framed into packets.
 
 ``Intake``   splits the packets of a dump (protocol.md §3: ``00 [ef flag] event``) into events, walks them, and copies
              those that belong into the file, side by side, so that one system call writes them all.

@@ -1,4 +1,4 @@
-"""The hot module, first half: following a file's events, wherever their bytes come from.
+"""The hot modules, first of three: following a file's events, wherever their bytes come from.
 
 A ``Walk`` knows the offset behind the last whole event (``position``), the offset behind the last whole transaction
 (``transaction_end``) and what the events in between add: GTIDs, times, a sparse list of places to seek to. It checks

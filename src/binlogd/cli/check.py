@@ -11,9 +11,11 @@ from __future__ import annotations
 import errno
 import fcntl
 import ipaddress
+import math
 import os
 import socket
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -26,7 +28,7 @@ from binlogd.cli.check_report import Line, Status, fail, ok, report, warn, worst
 from binlogd.cli.options import json_option, settings_options
 
 if TYPE_CHECKING:
-    from binlogd.config import Address, Settings
+    from binlogd.config import Address, Settings, Store
     from binlogd.receiver.inspection import Ours
     from binlogd.receiver.session import SourceOptions
     from binlogd.store.layout import DataFolder, Identity
@@ -37,6 +39,10 @@ DESCRIPTORS_EACH = 2  # of a connection: its socket and the file it reads
 DESCRIPTORS_OWN = 64  # listeners, control sockets, the event loop, files that are looked at
 VOLATILE = frozenset({"tmpfs", "ramfs", "devtmpfs"})
 REMOTE = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "ceph", "glusterfs", "fuse.glusterfs", "fuse.sshfs"})
+DAY = 86_400.0
+MEASURED = 3600.0  # seconds of binary logs from which a day's growth is told
+FEW_DAYS = 7.0  # until the disk is full
+ER_SECURE_TRANSPORT_REQUIRED = 3159
 HTTP_TIMEOUT = 2.0  # seconds for our own page, on this machine, to answer
 MAX_STATUS = 64 * 1024 * 1024  # bytes of its answer
 
@@ -216,8 +222,12 @@ def _descriptors(connections: int) -> Line:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]  # which every process of ours takes
     needed = connections * DESCRIPTORS_EACH + DESCRIPTORS_OWN
     if hard == resource.RLIM_INFINITY or hard >= needed:
-        return ok("open_files", f"{'unlimited' if hard == resource.RLIM_INFINITY else hard} may be open at a time")
-    text = f"only {hard} may be open at a time, and server.max_connections = {connections} can need {needed}"
+        most = "unlimited" if hard == resource.RLIM_INFINITY else hard
+        return ok("open_files", f"{most} may be open at a time in what this shell starts")
+    text = (
+        f"only {hard} may be open at a time in what this shell starts,"
+        f" and server.max_connections = {connections} can need {needed}"
+    )
     return warn(
         "open_files", text, f"LimitNOFILE={needed} in the service, or ulimit -Hn; or lower server.max_connections"
     )
@@ -298,7 +308,10 @@ def _store(
             end, size = status["published"], human_size(status["bytes"])
             number = f"{status['files']} file{'s' * (status['files'] > 1)}"
             lines.append(ok("store", f"{number}, {size}, up to {end['file']}:{end['position']}"))
-        lines += [fail(f"store.{file['file']}", file["message"], file["hint"]) for file in status["damaged"]]
+            lines += _growth(settings.store, status, time.time())
+        for file in status["damaged"]:
+            name = f"{file['timeline']:04}:{file['file']}" if len(timelines) > 1 else file["file"]
+            lines.append(fail(f"store.{name}", file["message"], file["hint"]))
     except (StoreError, OSError) as bad:
         message, hint = (bad.message, bad.hint) if isinstance(bad, StoreError) else (str(bad), "")
         lines.append(fail("store", message, hint))
@@ -311,8 +324,40 @@ def _store(
         store=held,
         executed=executed,
         attached=attached,
+        streaming=receiver is not None and receiver["source"]["state"] == "streaming",
     )
     return identity, ours, lines
+
+
+def _growth(limits: Store, status: dict[str, Any], now: float) -> Iterator[Line]:
+    """Whether the disk has room for what store.keep asks for, at the rate at which the store has grown until now."""
+    from binlogd.units import format_duration, human_size
+
+    covered = now - (status["oldest_time"] or now)
+    if covered < MEASURED or status["free_bytes"] is None:
+        return
+    a_day = status["bytes"] / covered * DAY
+    room = max(status["free_bytes"] - (limits.min_free or 0), 0)
+    grows = f"{human_size(round(a_day))} a day"
+    if limits.max_size is not None and limits.max_size - status["bytes"] <= room:
+        yield ok("store.growth", f"{grows}, up to store.max_size, for which there is room")
+        return
+    keep = limits.keep
+    if keep is not None and a_day * keep / DAY - status["bytes"] <= room:
+        yield ok("store.growth", f"{grows}, and there is room for the {format_duration(keep)} of store.keep")
+        return
+    lasts = room / a_day if a_day else math.inf
+    text = f"{grows}: the {human_size(room)} that may be filled last {lasts:.1f} days"
+    if keep is not None:
+        yield warn(
+            "store.growth",
+            f"{text}, and store.keep = {format_duration(keep)} needs {human_size(round(a_day * keep / DAY))} in all",
+            f"lower store.keep to {max(int((status['bytes'] + room) / a_day), 1)}d, or move data_dir to a larger disk",
+        )
+    elif lasts < FEW_DAYS:
+        yield warn("store.growth", text, "set store.keep, such as 7d, or move data_dir to a larger disk")
+    else:
+        yield ok("store.growth", text)
 
 
 # --------------------------------------------------------------------------------------------------- the addresses
@@ -435,6 +480,15 @@ def _source(options: SourceOptions, ours: Ours) -> Iterator[Line]:
             yield fail("source.connection", bad.message, bad.hint)
             return
         except ServerError as refused:
+            if refused.code == ER_SECURE_TRANSPORT_REQUIRED:
+                yield ok("source.connection", f"{peer} answers")
+                yield fail(
+                    "source.tls",
+                    "the source takes no connection without TLS (require_secure_transport = ON), and source.tls ="
+                    f" {options.tls.value}",
+                    'set source.tls = "required", or "verify-ca" with source.tls_ca',
+                )
+                return
             account = f"{options.user}@%"
             hint = f"check source.user and its password; or at the source: CREATE USER '{options.user}'@'%' IDENTIFIED"
             hint += f" BY '…'; {grant(account)}"

@@ -9,6 +9,8 @@ import click
 from binlogd.cli.options import log_options, settings_options
 
 FIXED = ("http.listen",)
+LOOK_KEPT = 1.0  # seconds that a look at all stored files answers for: a third of a second of work with 10,000
+HTTP_PATIENCE = 2.0  # seconds that answers under way may take at the end
 
 
 @click.command(short_help="Receive, serve and answer over HTTP.")
@@ -74,8 +76,14 @@ def command(
 
         async def body() -> None:
             nonlocal code
-            site = StatusSite(lambda: collect(folder), supervisor.alive, Inventory(folder), lambda: supervisor.restarts)
-            runner = web.AppRunner(site.application(), access_log=None)
+            site = StatusSite(
+                lambda: collect(folder),
+                supervisor.alive,
+                Inventory(folder, keep=LOOK_KEPT),
+                lambda: supervisor.restarts,
+            )
+            # Both processes have ended by then: who has not read an answer must not hold up the end.
+            runner = web.AppRunner(site.application(), access_log=None, shutdown_timeout=HTTP_PATIENCE)
             await runner.setup()
             await web.SockSite(runner, listening).start()
             get_logger(__name__).info("answering over HTTP", listen=str(Address(*listening.getsockname()[:2])))

@@ -10,7 +10,9 @@ MOST_ALL, but one each.
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -53,10 +55,13 @@ class Entry:
 
 
 class Inventory:
-    """What is stored in a data folder. May be asked from any thread."""
+    """What is stored in a data folder, as of at most ``keep`` seconds ago. May be asked from any thread."""
 
-    def __init__(self, folder: DataFolder) -> None:
+    def __init__(self, folder: DataFolder, *, keep: float = 0.0) -> None:
         self._folder = folder
+        self._keep = keep
+        self._stored_at = -math.inf
+        self._found: list[tuple[Timeline, list[Entry]]] = []
         self._kept: dict[Path, Entry] = {}
         self._lock = threading.Lock()
 
@@ -83,11 +88,14 @@ class Inventory:
 
     def _stored(self, status: dict[str, Any]) -> list[tuple[Timeline, list[Entry]]]:
         with self._lock:
-            return self._look(status)
+            if time.monotonic() - self._stored_at >= self._keep:
+                self._found = self._look(status)
+                self._stored_at = time.monotonic()
+            return self._found
 
     def _look(self, status: dict[str, Any]) -> list[tuple[Timeline, list[Entry]]]:
         store = status["store"]
-        damaged = frozenset(file["file"] for file in store["damaged"])
+        damaged = frozenset((file["timeline"], file["file"]) for file in store["damaged"])
         listing = []
         with suppress(BinlogdError):  # status["store"]["error"] tells of it
             listing = [(timeline, timeline.binlogs()) for timeline in self._folder.timelines()]
@@ -101,7 +109,7 @@ class Inventory:
                 path = timeline.path / name
                 entry = _newest(path, status) if name == newest else self._finished(path, kept)
                 if entry is not None:
-                    entries.append(replace(entry, state="damaged") if name in damaged else entry)
+                    entries.append(replace(entry, state="damaged") if (timeline.number, name) in damaged else entry)
             stored.append((timeline, entries))
         self._kept = kept
         return stored

@@ -11,10 +11,16 @@ out of the environment, so that no process of ours speaks in our name.
     RELOADING=1     SIGHUP was heard, with MONOTONIC_USEC; READY=1 again when the configuration was read and passed on
     STOPPING=1      the end has begun
     WATCHDOG=1      at least twice in $WATCHDOG_USEC, while no process hangs
+    EXTEND_TIMEOUT_USEC=  another minute for the start, until READY=1, while both processes run: recovery reads every
+                    file whose .idx is lost, hours of a large store, and the sender serves meanwhile
 
 What hangs is a process that runs, has answered since its start, and does not any more. One that has ended is the
 supervisor's to start again, and one that starts may read a large file first: to have systemd kill everything for
-either would take away the other process, which works.
+either would take away the other process, which works. A process that cannot be asked for want of descriptors looks as
+if it hung; LimitNOFILE= is far above what it may need.
+
+The sender that answers may be another one of this store: a second sender has no socket of its own (sockets.py). So for
+READY any sender's answer does while ours runs, the status line says whose it is, and the watchdog leaves ours alone.
 """
 
 from __future__ import annotations
@@ -24,7 +30,9 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +44,8 @@ SOCKETS = {"receive": RECEIVER, "serve": SENDER}
 LOOK_STARTING = 0.1  # seconds between two looks until everything answers
 LOOK = 5.0  # seconds between two looks after that, or less when the watchdog wants it
 SEND_TIMEOUT = 5.0  # seconds that a manager may take whose socket is full; it reads between two units of its work
+STARTING_MORE = 60.0  # seconds by which a start is prolonged at a time
+PROLONG = 5.0  # seconds between two of that
 MAX_STATUS = 500  # characters of the status line: one line of `systemctl status`
 
 log = get_logger(__name__)
@@ -91,8 +101,11 @@ class Herald:
         self._pids = pids
         self._answered: dict[str, int] = {}  # the pid under which each process has answered
         self._ready = False
+        self._prolonged_at = -PROLONG
         self._told = ""
         self._telling: asyncio.Task[None] | None = None
+        # Threads of its own: the watchdog must not stand behind those who ask the page.
+        self._askers = ThreadPoolExecutor(len(SOCKETS), "herald")
 
     def start(self) -> None:
         """When the HTTP address accepts connections."""
@@ -103,6 +116,7 @@ class Herald:
         """Before the first process is told to end: nothing is watched from here on."""
         if self._telling is not None:
             self._telling.cancel()
+        self._askers.shutdown(wait=False, cancel_futures=True)
         self._notifier.send("STOPPING=1", "STATUS=stopping")
 
     async def _tell(self) -> None:
@@ -110,7 +124,12 @@ class Herald:
         pause = LOOK if watchdog is None else min(LOOK, watchdog / 2)
         while True:
             began = time.monotonic()
-            self._look(self._pids(), await self._ask(min(ASK_TIMEOUT, pause)))
+            try:
+                self._look(self._pids(), await self._ask(min(ASK_TIMEOUT, pause)))
+            except Exception:  # a mistake of ours must not have processes killed that work
+                log.exception("the service manager could not be told how we are")
+                if self._watched:
+                    self._notifier.send("WATCHDOG=1")
             spent = time.monotonic() - began
             await asyncio.sleep(max(pause - spent, 0) if self._ready else LOOK_STARTING)
 
@@ -128,7 +147,9 @@ class Herald:
 
     async def _ask(self, timeout: float) -> dict[str, dict[str, Any] | None]:
         names = list(SOCKETS)
-        asked = (asyncio.to_thread(ask_status, self._folder / SOCKETS[name], timeout=timeout) for name in names)
+        loop = asyncio.get_running_loop()
+        asks = (partial(ask_status, self._folder / SOCKETS[name], timeout=timeout) for name in names)
+        asked = (loop.run_in_executor(self._askers, ask) for ask in asks)
         return dict(zip(names, await asyncio.gather(*asked), strict=True))
 
     def _look(self, pids: dict[str, int | None], answers: dict[str, dict[str, Any] | None]) -> None:
@@ -141,12 +162,13 @@ class Herald:
             elif pid is not None and self._answered.get(name) == pid:
                 hung.append(name)
         lines = []
-        if not self._ready and all(
-            answers[name] is not None and self._answered.get(name) == pids[name] for name in pids
-        ):
+        if not self._ready and self._all_answer(pids, answers):
             self._ready = True
             lines.append("READY=1")
-        if self._notifier.watchdog is not None and self._ready and not hung:
+        elif not self._ready and None not in pids.values() and time.monotonic() - self._prolonged_at >= PROLONG:
+            self._prolonged_at = time.monotonic()
+            lines.append(f"EXTEND_TIMEOUT_USEC={round(STARTING_MORE * 1e6)}")
+        if self._watched and not hung:
             lines.append("WATCHDOG=1")
         status = status_line(pids, answers, hung)
         if status != self._told:
@@ -154,6 +176,15 @@ class Herald:
             lines.append(f"STATUS={status}")
         if lines:
             self._notifier.send(*lines)
+
+    @property
+    def _watched(self) -> bool:
+        return self._notifier.watchdog is not None and self._ready
+
+    def _all_answer(self, pids: dict[str, int | None], answers: dict[str, dict[str, Any] | None]) -> bool:
+        if None in pids.values() or None in answers.values():
+            return False
+        return self._answered.get("receive") == pids["receive"]  # of senders any: a second one has no socket
 
 
 def status_line(
@@ -171,6 +202,8 @@ def status_line(
     if sender is not None:
         number = len(sender["replicas"])
         parts.append(f"{number} replica{'s' * (number != 1)}")
+        if pids["serve"] is not None and sender["pid"] != pids["serve"]:
+            parts[-1] += f" at another sender of this store, pid {sender['pid']}; ours serves and is not asked"
     for name, pid in pids.items():
         if pid is None:
             parts.append(f"{name} does not run")

@@ -44,6 +44,7 @@ def collect(folder: DataFolder) -> dict[str, Any]:
     store = store_status(folder, receiver)
     identity = (receiver or sender or {}).get("identity", {})
     source = receiver["source"] if receiver else {"state": "stopped"}
+    found = alarms(receiver, sender, store["error"], store["damaged"], store["timeline"])
     return {
         "version": __version__,
         "server_id": identity.get("server_id"),
@@ -55,14 +56,14 @@ def collect(folder: DataFolder) -> dict[str, Any]:
         "server": _server(sender),
         "replicas": _replicas(sender, source),
         "archive": None,
-        "alarms": [asdict(alarm) for alarm in alarms(receiver, sender, store["error"], store["damaged"])],
+        "alarms": [asdict(alarm) for alarm in found],
     }
 
 
 def store_status(folder: DataFolder, receiver: dict[str, Any] | None) -> dict[str, Any]:
     """The ``store`` section. What cannot be read is missing from it, and ``error`` says why."""
     files = size = 0
-    damaged: list[dict[str, str]] = []
+    damaged: list[dict[str, Any]] = []
     oldest_time = error = space = None
     publication = NOTHING
     try:
@@ -96,7 +97,7 @@ def store_status(folder: DataFolder, receiver: dict[str, Any] | None) -> dict[st
     }
 
 
-def _noting(files: Iterable[StoredFile], damaged: list[dict[str, str]]) -> Iterator[StoredFile]:
+def _noting(files: Iterable[StoredFile], damaged: list[dict[str, Any]]) -> Iterator[StoredFile]:
     for file in files:
         if file.damage:
             damaged.append(file.alarm())
@@ -113,12 +114,18 @@ def alarms(
     receiver: dict[str, Any] | None,
     sender: dict[str, Any] | None,
     store_error: str | None = None,
-    damaged: Iterable[dict[str, str]] = (),
+    damaged: Iterable[dict[str, Any]] = (),
+    newest_timeline: int | None = None,
 ) -> list[Alarm]:
-    """What is wrong now. ``damaged`` are stored files; the sender knows of those that it came to."""
+    """What is wrong now. ``damaged`` are stored files; the sender knows of those that it came to.
+
+    With several timelines a name may be that of several files, and each is told by its qualified one.
+    """
     found = []
-    each = {file["file"]: file for file in (*damaged, *(sender or {}).get("damaged", []))}
-    for name, file in each.items():
+    each = {(file["timeline"], file["file"]): file for file in (*damaged, *(sender or {}).get("damaged", []))}
+    for (timeline, name), file in each.items():
+        if newest_timeline is not None and newest_timeline > 1:
+            name = f"{timeline:04}:{name}"
         found.append(Alarm("critical", "store_damaged", None, f"{name}: {file['message']}", file["hint"]))
     if store_error is not None:
         found.append(Alarm("critical", "store_unreadable", None, store_error, ""))

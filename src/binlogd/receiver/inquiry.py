@@ -20,6 +20,7 @@ PERSIST_SINCE = (8, 0, 0)
 SOURCE_SPELLING_SINCE = (8, 0, 26)
 ER_SPECIFIC_ACCESS_DENIED = 1227
 ER_NO_BINARY_LOGGING = 1381
+REPLICAS_SINCE = (8, 0, 22)  # SHOW REPLICAS; before it SHOW SLAVE HOSTS, which 8.4 knows no more
 
 _VARIABLES = (
     "log_bin",
@@ -44,12 +45,21 @@ _VARIABLES = (
 
 
 @dataclass(frozen=True, slots=True)
+class Registered:
+    """A replica that a source lists. ``server_uuid`` is "" where the source does not say: MariaDB."""
+
+    server_id: int
+    server_uuid: str
+    host: str
+
+
+@dataclass(frozen=True, slots=True)
 class SourceState:
     """What a source says. ``variables`` and ``status`` hold those of interest that it knows, by name.
 
     ``account`` is who we are there, user@host; ``compression`` that of the connection, "" without; ``ahead`` by how
-    many seconds its clock is before ours; ``binary_logs`` name and size of each, oldest first, None when we may not
-    ask.
+    many seconds its clock is before ours; ``binary_logs`` name and size of each, oldest first; ``replicas`` those that
+    registered; ``replicates`` whether it is itself a replica, asked only where it matters. None when we may not ask.
     """
 
     version: str
@@ -62,12 +72,13 @@ class SourceState:
     status: Mapping[str, str]
     grants: tuple[str, ...]
     binary_logs: tuple[tuple[str, int], ...] | None
+    replicas: tuple[Registered, ...] | None = None
+    replicates: bool | None = None
 
     @property
     def number(self) -> tuple[int, int, int]:
         """The version as numbers, (0, 0, 0) when it has none."""
-        match = re.match(r"(\d+)\.(\d+)\.(\d+)", self.version)
-        return (int(match[1]), int(match[2]), int(match[3])) if match else (0, 0, 0)
+        return numbers(self.version)
 
     @property
     def is_mariadb(self) -> bool:
@@ -95,6 +106,42 @@ class SourceState:
         if not self.is_mariadb and self.number >= PERSIST_SINCE:
             return f"SET PERSIST {name} = {value}"
         return f"SET GLOBAL {name} = {value}, and the same in my.cnf"
+
+
+def numbers(version: str) -> tuple[int, int, int]:
+    """A version as numbers, (0, 0, 0) when it has none."""
+    match = re.match(r"(\d+)\.(\d+)\.(\d+)", version)
+    return (int(match[1]), int(match[2]), int(match[3])) if match else (0, 0, 0)
+
+
+def _replicas(session: Session, version: str) -> tuple[Registered, ...] | None:
+    """Who has registered; MariaDB wants REPLICATION MASTER ADMIN for the answer, MySQL REPLICATION SLAVE."""
+    rows = _granted(session, "SHOW REPLICAS" if _new_words(version) else "SHOW SLAVE HOSTS", 4)
+    if rows is None:
+        return None
+    return tuple(Registered(whole_number(row[0]), row[4].lower() if len(row) > 4 else "", row[1]) for row in rows)
+
+
+def _replicates(session: Session, version: str) -> bool | None:
+    if "MariaDB" in version:
+        rows = _granted(session, "SHOW ALL SLAVES STATUS", 1)
+    else:
+        rows = _granted(session, "SHOW REPLICA STATUS" if _new_words(version) else "SHOW SLAVE STATUS", 1)
+    return None if rows is None else bool(rows)
+
+
+def _new_words(version: str) -> bool:
+    return "MariaDB" not in version and numbers(version) >= REPLICAS_SINCE
+
+
+def _granted(session: Session, sql: str, columns: int) -> list[tuple[str, ...]] | None:
+    """The rows; None when the account may not ask."""
+    try:
+        return session.rows(sql, columns)
+    except ServerError as refused:
+        if refused.code != ER_SPECIFIC_ACCESS_DENIED:
+            raise
+        return None
 
 
 def quoted(account: str) -> str:
@@ -128,6 +175,8 @@ def ask(session: Session, *, local: bool) -> SourceState:
         if refused.code not in (ER_SPECIFIC_ACCESS_DENIED, ER_NO_BINARY_LOGGING):
             raise
         binary_logs = None
+    of_interest = {row[0].lower(): row[1] for row in variables}
+    relays = of_interest.get("log_replica_updates") or of_interest.get("log_slave_updates")
     return SourceState(
         version=version,
         account=account,
@@ -135,8 +184,10 @@ def ask(session: Session, *, local: bool) -> SourceState:
         compression=session.compression or "",
         local=local,
         ahead=ahead,
-        variables={row[0].lower(): row[1] for row in variables},
+        variables=of_interest,
         status={row[0].lower(): row[1] for row in status},
         grants=tuple(row[0] for row in grants),
         binary_logs=binary_logs,
+        replicas=_replicas(session, version),
+        replicates=None if relays in (None, "ON") or session.is_binlogd else _replicates(session, version),
     )

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from binlogd.binlog.gtid import GtidSet
 from binlogd.errors import SourceRefused
 from binlogd.receiver.cascade import candidates, parse_timelines, plain_name
-from binlogd.receiver.inquiry import SourceState, grant, quoted
+from binlogd.receiver.inquiry import PERSIST_SINCE, Registered, SourceState, grant, quoted
 from binlogd.receiver.plan import SourceFacts, StoreFacts, check_identity
 from binlogd.receiver.succession import Refuse, Resume, decide
 from binlogd.store.layout import binlog_base, binlog_number
@@ -51,7 +51,7 @@ class Ours:
     """What the source has to fit. ``server_id`` and ``server_uuid`` are None while they are not made yet.
 
     ``store`` is where the store ends, None while it is empty, and ``executed`` what it holds and what was purged;
-    ``attached`` says that a receiver of this store acknowledges to the source now.
+    ``streaming`` says that a receiver of this store dumps from a source now, ``attached`` that it acknowledges too.
     """
 
     server_id: int | None
@@ -61,6 +61,7 @@ class Ours:
     store: StoreFacts | None
     executed: GtidSet
     attached: bool
+    streaming: bool = False
 
 
 def inspect(source: SourceState, ours: Ours) -> list[Finding]:
@@ -72,6 +73,7 @@ def inspect(source: SourceState, ours: Ours) -> list[Finding]:
         _clock(source),
         *(() if source.is_binlogd else _grants(source, ours)),
         *_identity(source, ours),
+        *_replicas(source, ours),
         *_binary_log(source),
     ]
     if not source.is_mariadb:
@@ -204,6 +206,48 @@ def _identity(source: SourceState, ours: Ours) -> Iterator[Finding]:
     yield _ok("source.server_id", f"{facts.server_id}; {mine}")
 
 
+def _replicas(source: SourceState, ours: Ours) -> Iterator[Finding]:
+    """Whether another replica of the source is taken for us: the source then ends the dump of one for the other's."""
+    subject = "source.replicas"
+    if source.replicas is None or ours.server_id is None:
+        return
+    same = [
+        one
+        for one in source.replicas
+        if one.server_id == ours.server_id and one.server_uuid in (ours.server_uuid, "")  # "": it does not say
+    ]
+    others = [one for one in source.replicas if one not in same]
+    for one in others:
+        if one.server_uuid == ours.server_uuid:
+            yield _fail(
+                subject,
+                f"{_named(one)} has our own server_uuid: the source ends the dump of one when the other begins",
+                "remove auto.cnf from that server's data folder and restart it, or set another server_uuid here",
+            )
+            return
+        if one.server_id == ours.server_id:
+            yield _fail(
+                subject,
+                f"{_named(one)} has our own server_id: acknowledgements are counted by it, of two as one",
+                "SET PERSIST server_id = another number there, STOP REPLICA and START REPLICA; or set another one here",
+            )
+            return
+    if len(same) > ours.streaming:
+        yield _warn(
+            subject,
+            f"{_named(same[0])} has our server_id, and no receiver of this store is it",
+            "is a copy of this data_dir in use elsewhere? Stop it, and remove auto.cnf from the copy; when this binlogd"
+            " has just ended, the source has not noticed yet: check again in a minute",
+        )
+        return
+    yield _ok(subject, f"{len(others)} other{'s' * (len(others) != 1)} registered, none with our server_id")
+
+
+def _named(one: Registered) -> str:
+    place = f"at {one.host}, " if one.host else ""
+    return f"another replica ({place}server_id {one.server_id})"
+
+
 def _binary_log(source: SourceState) -> Iterator[Finding]:
     variables = source.variables
     if not _on(variables.get("log_bin")):
@@ -230,11 +274,17 @@ def _binary_log(source: SourceState) -> Iterator[Finding]:
     relayed = variables.get("log_replica_updates") or variables.get("log_slave_updates")
     if relayed is not None and not _on(relayed):
         name = "log_replica_updates" if source.word == "source" else "log_slave_updates"
-        yield _warn(
-            f"source.{name}",
-            f"is {relayed}: what the source applies as a replica is in no file of it, and so not here",
-            f"{name} = ON in its my.cnf, and restart it",
-        )
+        by_default = source.is_mariadb or source.number < PERSIST_SINCE
+        if source.replicates is False:
+            yield _ok(f"source.{name}", f"is {relayed}, and the source replicates from nobody")
+        elif source.replicates is None and by_default:  # MariaDB wants REPLICA MONITOR for the answer
+            yield _ok(f"source.{name}", f"is {relayed}: set it ON in my.cnf before the source becomes a replica itself")
+        else:
+            yield _warn(
+                f"source.{name}",
+                f"is {relayed}: what the source applies as a replica is in no file of it, and so not here",
+                f"{name} = ON in its my.cnf, and restart it",
+            )
     checksum = variables.get("binlog_checksum", "NONE").upper()
     if checksum == "CRC32":
         yield _ok("source.binlog_checksum", "is CRC32")

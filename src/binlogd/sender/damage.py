@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from binlogd.store.reader import DAMAGED_HINT
 
@@ -43,7 +44,7 @@ class Damage:
             return -1
         return found.event
 
-    def snapshot(self) -> list[dict[str, str]]:
+    def snapshot(self) -> list[dict[str, Any]]:
         """For the status: each file that is still there."""
         for path, found in list(self._found.items()):
             try:
@@ -53,7 +54,13 @@ class Damage:
             if not same:
                 del self._found[path]
         return [
-            {"file": path.name, "message": found.message, "hint": DAMAGED_HINT} for path, found in self._found.items()
+            {
+                "timeline": int(path.parent.name.partition("-")[0]),
+                "file": path.name,
+                "message": found.message,
+                "hint": DAMAGED_HINT,
+            }
+            for path, found in self._found.items()
         ]
 
 

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from binlogd.binlog.events import FormatDescription
 from binlogd.binlog.gtid import GtidSet
@@ -260,9 +261,14 @@ class StoredFile:
         """Where it lies."""
         return self.timeline.path / self.name
 
-    def alarm(self) -> dict[str, str]:
+    def alarm(self) -> dict[str, Any]:
         """Of a damaged one, for the status."""
-        return {"file": self.name, "message": self.damage, "hint": DAMAGED_HINT}
+        return {
+            "timeline": self.timeline.number,
+            "file": self.name,
+            "message": self.damage,
+            "hint": DAMAGED_HINT,
+        }
 
 
 def read_file(timeline: Timeline, name: str, *, finished: bool, end: int | None = None) -> StoredFile:

@@ -17,6 +17,8 @@ from array import array
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
+from binlogd.logs import get_logger
+
 INTERVAL = 5.0  # seconds between samples
 KEPT = 720  # samples: an hour
 UNKNOWN = math.nan
@@ -31,6 +33,8 @@ LAGS = {"lag_bytes": "lag_bytes", "lag_seconds": "lag_seconds"}  # of the replic
 COLUMNS = ("time", *RATES, *ACKS, *LAGS, "replicas", "streaming")
 
 Status = dict[str, Any]
+
+log = get_logger(__name__)
 
 
 class History:
@@ -93,11 +97,14 @@ def _short(value: float) -> float | None:
 
 
 async def sample(history: History, ask: Callable[[], Awaitable[Status]]) -> None:
-    """Take samples for ever. After a machine that slept, or a status that took long, no sample is made up for."""
+    """Take samples for ever. After a machine that slept, or a status that took long, no sample is made up for; where
+    there is no status, for want of memory or threads, a gap remains."""
     next_at = time.monotonic()
     while True:
-        status = await ask()
+        try:
+            history.take(await ask(), time.time(), time.monotonic())
+        except Exception as bad:  # one that passes: the next sample is as good as ever
+            log.error("no status for this sample", error=str(bad) or type(bad).__name__)
         clock = time.monotonic()
-        history.take(status, time.time(), clock)
         next_at += INTERVAL * max(math.ceil((clock - next_at) / INTERVAL), 1)
         await asyncio.sleep(next_at - clock)

@@ -127,7 +127,9 @@ class StatusSite:
         if "timeline" in request.query:
             wanted = (("timeline", 0.0), ("offset", 0.0), ("limit", float(LISTED)))
             numbers = [int(min(max(_number(request, name, usual), 0), MOST)) for name, usual in wanted]
-            return web.json_response(await asyncio.to_thread(self._stored.listed, await self.status(), *numbers))
+            async with self._files_lock:  # one look at a time: who waits, waits here and not in a thread
+                listed = await asyncio.to_thread(self._stored.listed, await self.status(), *numbers)
+            return web.json_response(listed)
         async with self._files_lock:
             if time.monotonic() - self._files_at > KEEP_FILES:
                 self._files = await asyncio.to_thread(self._stored.condensed, await self.status())
