@@ -13,6 +13,7 @@ import pytest
 
 from binlogd.binlog.gtid import GtidSet
 from binlogd.binlog.header import HEADER_LENGTH, ChecksumAlgorithm, EventType, Header
+from binlogd.errors import BinlogdError
 from binlogd.store.extract import Extraction, Wanted, plan
 from binlogd.store.index import write_index
 from binlogd.store.layout import DataFolder
@@ -168,6 +169,29 @@ def test_timelines_that_overlap(tmp_path: Path) -> None:
     assert (added, previous) == (gtids(f"{UUID_A}:1-3,{UUID_B}:1-2"), GtidSet())
     assert data.count(b"8.0.36\0") == data.count(b"9.7.0\0") == 1
     assert bodies(data) == bodies(bytes(old.data)) + bodies(bytes(new.data), 0)[-10:]
+
+
+@pytest.mark.parametrize("without", [None, "", "1", "1-2", "1-3"])
+def test_an_old_timeline_whose_beginning_was_removed(tmp_path: Path, without: str | None) -> None:
+    """Only the next one has what stood there, and all of it comes from that, in its order."""
+    new = Log().begin_file().transaction(1).transaction(2).transaction(3).transaction(1, SID_B)
+    put(tmp_path, 1, UUID_A, f3=bytes(Log().begin_file(f"{UUID_A}:1-2").transaction(3).data))
+    put(tmp_path, 2, UUID_B, f7=bytes(new.data))
+    has = None if without is None else gtids(f"{UUID_A}:{without}" if without else "")
+    data = extracted(tmp_path, Wanted(without=has))
+    added, previous = sound(data, tmp_path)
+    left_out = has or GtidSet()
+    assert (added, previous) == (gtids(f"{UUID_A}:1-3,{UUID_B}:1") - left_out, left_out)
+    if not left_out:
+        assert bodies(data) == bodies(bytes(new.data))
+
+
+def test_an_old_timeline_whose_beginning_was_removed_and_that_has_what_no_other_has(tmp_path: Path) -> None:
+    put(tmp_path, 1, UUID_A, f3=bytes(Log().begin_file(f"{UUID_A}:1-2").transaction(3).transaction(4).data))
+    put(tmp_path, 2, UUID_B, f7=bytes(Log().begin_file().transaction(1).transaction(2).transaction(3).data))
+    with pytest.raises(BinlogdError, match=f"{UUID_A}:1-2, which only a later timeline holds, and has {UUID_A}:4"):
+        extracted(tmp_path)
+    assert sound(extracted(tmp_path, Wanted(without=gtids(f"{UUID_A}:1-2"))), tmp_path)[0] == gtids(f"{UUID_A}:3-4")
 
 
 def test_without_checksums_it_has_none(tmp_path: Path) -> None:

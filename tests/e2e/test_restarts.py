@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 
+from testbed.binlogd import Binlogd
 from testbed.cluster import Cluster, Load
 from testbed.mysqld import Server
 from testbed.proxy import Cut, Proxy
@@ -176,3 +178,13 @@ def test_in_the_middle_of_a_transaction(
 
     assert ("dropped an unfinished tail" in follower.log) == (blow != "cut")
     assert_same_history(source, follower)
+
+
+def test_semi_sync_that_is_switched_while_we_are_attached_is_told(site: Site) -> None:
+    for setting, codes in (("OFF", ["no_semi_sync"]), ("ON", []), ("OFF", ["no_semi_sync"])):
+        site.source.execute(f"SET GLOBAL rpl_semi_sync_source_enabled = {setting}")
+        site.binlogd.wait_until(partial(alarmed_alone, site.binlogd, codes), f"the alarms {codes}")
+
+
+def alarmed_alone(binlogd: Binlogd, codes: list[str]) -> bool:
+    return [alarm["code"] for alarm in binlogd.status()["alarms"]] == codes

@@ -74,6 +74,7 @@ def test_a_source_that_lacks_at_two_looks_what_it_has_sent_is_asked_again(
 
     monkeypatch.setattr(Session, "connect", lambda _: None)
     monkeypatch.setattr(Session, "executed", executed)
+    monkeypatch.setattr(Session, "waits", lambda _: True)
     monkeypatch.setattr(scout, "PERIOD", 0.001)
     monkeypatch.setattr(scout, "HISTORY_PERIOD", 0.002)
     told = Told()

@@ -16,6 +16,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from binlogd.binlog.gtid import GtidSet
 from binlogd.errors import (
@@ -317,10 +318,22 @@ class Receiver:
             self._tail.rewind()
         chosen = self._candidates.choose(orders, self._store_facts, self._contradiction, asking=self._asking)
         try:
-            with Scout(orders, chosen, self._identity, self._store_facts_shown, self._wake, self._replicas):
+            with Scout(
+                orders,
+                chosen,
+                self._identity,
+                self._store_facts_shown,
+                self._wake,
+                self._replicas,
+                partial(self._tell_semi_sync, chosen.session),
+            ):
                 self._stream(chosen)
         finally:
             chosen.session.close()
+
+    def _tell_semi_sync(self, session: Session, waits: bool) -> None:
+        """From beside the stream, which must have been asked for with the marks of semi-sync."""
+        self._progress.semi_sync = waits and session.marked
 
     def _asking(self, options: SourceOptions) -> None:
         self._progress.host, self._progress.port = options.host, options.port

@@ -12,6 +12,8 @@ A dump cannot be asked anything. So a thread asks the source, every few seconds,
                   not. As long as there is no better one the stream goes on: what a source commits until the moment it
                   is read_only, and a replica of it later, is still to be had from it.
 
+    does it wait for acknowledgements?   Told to ``waits``: semi-sync may be switched while we are attached.
+
 What goes wrong here says nothing: whether the source is lost the stream itself notices.
 """
 
@@ -50,6 +52,7 @@ class Scout:
         store: Callable[[], StoreFacts],
         receiver: Wake,
         replicas: Callable[[], frozenset[str]],
+        waits: Callable[[bool], None] = lambda _: None,
     ) -> None:
         self._orders = orders
         self._chosen = chosen
@@ -57,6 +60,7 @@ class Scout:
         self._store = store
         self._receiver = receiver
         self._replicas = replicas
+        self._waits = waits
         self._writable = orders.follow is Follow.WRITABLE and len(orders.sources) > 1
         self._excused = self._lacking(chosen.facts.executed)
         self._lock = threading.Lock()
@@ -92,6 +96,7 @@ class Scout:
         try:
             session.connect()
             while True:
+                self._waits(session.waits())
                 if self._chosen.facts.executed is not None:
                     lacking = self._lacking_now(session)
                     if lacking & doubted:

@@ -231,6 +231,10 @@ class Session:
         """Whether the server takes no writes from ordinary users."""
         return self._variable("read_only", default="0").upper() not in ("0", "OFF")
 
+    def waits(self) -> bool:
+        """Whether the server waits for the acknowledgements of its replicas, as it is set now."""
+        return self._semi_sync_setting() == "ON"
+
     def executed(self) -> GtidSet:
         """The source's gtid_executed now; ServerError where it knows of none."""
         return self._gtids("gtid_executed")

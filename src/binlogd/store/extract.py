@@ -113,6 +113,8 @@ def plan(folder: DataFolder, wanted: Wanted, published: Publication | None = Non
     ]
     if not files:
         raise BinlogdError(f"{folder.binlogs} holds no binary log yet", hint="nothing was written")
+    newest, files = files[-1], _in_order(files, wanted.without or GtidSet())
+    stored = stored[-len(files) :]
     first = _first_files(stored, wanted.from_time)
     before = wanted.without or GtidSet()
     if wanted.without is None or first[files[0].timeline.number] > 0:
@@ -139,7 +141,37 @@ def plan(folder: DataFolder, wanted: Wanted, published: Publication | None = Non
         while parts and not parts[0].needed and not parts[0].file.damage:
             del parts[0]
     _refuse_nameless(parts, wanted)
-    return Plan(wanted, parts, before, files[-1])
+    return Plan(wanted, parts, before, newest)
+
+
+def _in_order(files: list[StoredFile], has: GtidSet) -> list[StoredFile]:
+    """The files without those of old timelines that cannot come first.
+
+    When the oldest files of one were removed, only a later timeline may still hold what stood in them; what is left of
+    the old one builds on that, and would be written before it. All of it is in the later one, too, as a rule.
+    """
+    timelines = [list(group) for _, group in groupby(files, key=attrgetter("timeline"))]
+    purged = publication_of(files).purged
+    while len(timelines) > 1:
+        oldest, rest = timelines[0], timelines[1:]
+        ahead = (_claim(oldest[0]) or GtidSet()) - has - purged
+        if not ahead or any(file.damage for file in oldest):
+            break
+        lost = GtidSet()
+        for file in oldest:
+            lost |= file.summary.added
+        for each in rest:
+            for file in each:
+                lost -= file.summary.added
+        lost -= has
+        if lost:
+            raise BinlogdError(
+                f"{oldest[0].path} builds on {ahead.compact()}, which only a later timeline holds, and has"
+                f" {lost.compact()}, which that does not: no order applies",
+                hint="take a backup that has the former (its gtid_executed for --from-gtid); nothing was written",
+            )
+        timelines = rest
+    return [file for each in timelines for file in each]
 
 
 def _part(file: StoredFile, left_out: GtidSet, wanted: Wanted) -> Part | None:
