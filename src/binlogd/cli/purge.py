@@ -134,6 +134,7 @@ def _alone(folder: DataFolder, request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _show(files: list[dict[str, Any]], *, dry_run: bool) -> None:
+    from binlogd.cli.status import counted
     from binlogd.cli.tables import aligned
     from binlogd.units import human_size
 
@@ -153,4 +154,4 @@ def _show(files: list[dict[str, Any]], *, dry_run: bool) -> None:
         for line in aligned([header, *rows], right=frozenset({0, 2})):
             click.echo(line)
     total = human_size(sum(file["size"] for file in files))
-    click.echo(f"{len(rows)} files, {total}, {'would be' if dry_run else 'were'} removed")
+    click.echo(f"{counted(len(rows), 'file')}, {total}, {'would be removed' if dry_run else 'removed'}")
