@@ -216,7 +216,8 @@ def sites(cluster: Cluster, binlogd: MakeBinlogd, proxy: Callable[..., Proxy]) -
         load.leave()
 
 
-@pytest.mark.parametrize("turns", [2, pytest.param(6, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("turns", [2, 6])
 def test_sources_die_in_turn_and_nothing_is_lost_or_repeated(sites: Sites, turns: int) -> None:
     a, b, c = sites.candidates
     heirs = [b, a, c, a, b, c][:turns]

@@ -114,6 +114,7 @@ def test_a_source_that_has_purged_its_oldest_files(cluster: Cluster, binlogd: Ma
     catches_up(replica, begun[names[-1]], source)
 
 
+@pytest.mark.slow
 def test_a_source_that_was_restored(cluster: Cluster, binlogd: MakeBinlogd) -> None:
     """From a backup, before its first write; and is told of more later."""
     origin = cluster.server("origin")

@@ -119,6 +119,7 @@ def test_a_planned_switch_over_is_followed_and_a_blip_is_none(
     assert site.status()["alarms"] == []
 
 
+@pytest.mark.slow
 def test_the_next_that_answers_is_followed_and_back_again(
     cluster: Cluster, binlogd: MakeBinlogd, proxy: Callable[..., Proxy]
 ) -> None:

@@ -114,7 +114,7 @@ def told(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Told]:
 
 @pytest.mark.parametrize(
     "told",
-    [way if way in ("url", "password_file") else pytest.param(way, marks=pytest.mark.slow) for way in WAYS],
+    [way if way in ("password_file",) else pytest.param(way, marks=pytest.mark.slow) for way in WAYS],
     indirect=True,
     ids=WAYS,
 )
