@@ -96,7 +96,7 @@ class Scout:
         try:
             session.connect()
             while True:
-                self._waits(session.waits())
+                self._tell(waits=session.waits())
                 if self._chosen.facts.executed is not None:
                     lacking = self._lacking_now(session)
                     if lacking & doubted:
@@ -116,6 +116,11 @@ class Scout:
     @property
     def _period(self) -> float:
         return PERIOD if self._writable else HISTORY_PERIOD
+
+    def _tell(self, *, waits: bool) -> None:
+        with self._lock:
+            if not self._over:  # else it is of a stream that has ended, and another one may run
+                self._waits(waits)
 
     def _interrupt(self) -> None:
         with self._lock:
