@@ -341,11 +341,15 @@ class Binlogd:
         self.wait_until(lambda: wanted <= GtidSet.parse(self.gtid_executed), f"GTID set {gtid_set}", timeout)
 
     def wait_for_position(self, file: str, position: int, timeout: float = WAIT_TIMEOUT) -> None:
-        """Wait until that much is published."""
+        """Wait until that much of the newest timeline is published: an older one may have files of the same names."""
 
         def reached() -> bool:
-            name, offset = self.published
-            return bool(name) and (binlog_number(name), offset) >= (binlog_number(file), position)
+            store = self.status()["store"]
+            name, offset = store["published"]["file"], store["published"]["position"]
+            timelines = DataFolder(self.data).timelines()
+            if not name or store["timeline"] != timelines[-1].number:
+                return False
+            return (binlog_number(name), offset) >= (binlog_number(file), position)
 
         self.wait_until(reached, f"publication of {file}:{position}", timeout)
 
