@@ -1,9 +1,9 @@
 # The types of excerpt.py in C. Whatever is not named here stays as it is in Python.
 
 cimport cython
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
-from binlogd.binlog.machine cimport copy, crc, gtid, raw, raw_out, u32
+from binlogd.binlog.machine cimport copy, crc, gtid, header, raw, raw_out, u32
 from binlogd.binlog.walk cimport Walk
 
 cdef int _GTID, _ANONYMOUS_GTID, _GTID_TAGGED, _MARIADB_GTID
@@ -31,7 +31,9 @@ cdef class Excerpt:
     @cython.locals(view="const uint8_t*", put="uint8_t*", walk=Walk)
     cpdef scan(self, const uint8_t[::1] buffer, Py_ssize_t start, Py_ssize_t end, uint8_t[::1] out)
 
-    @cython.locals(at=Py_ssize_t, size=int64_t, length=int64_t, whole=bint, kind=int, starts=bint, own=int, had_begun=bint)
+    @cython.locals(
+        at=Py_ssize_t, size=int64_t, timestamp=uint32_t, kind=uint8_t, length=uint32_t, log_pos=uint32_t, _=uint16_t,
+        whole=bint, starts=bint, own=int, had_begun=bint)
     cdef int _scan(
         self, Walk walk, const uint8_t* view, Py_ssize_t start, Py_ssize_t end, uint8_t* out) except -1 nogil
     cdef void _settle(self) noexcept nogil

@@ -38,7 +38,7 @@ else:
     except ImportError:
         from binlogd.binlog import machine as cython
 if not cython.compiled:
-    from binlogd.binlog.machine import copy, crc, gtid, raw, raw_out, u32
+    from binlogd.binlog.machine import copy, crc, gtid, header, raw, raw_out, u32
 
 NO_LIMIT = 2**63 - 1
 
@@ -179,11 +179,10 @@ class Excerpt:
                 continue
             if end - at < _HEADER:
                 break
-            length = u32(view, at + 9)
+            timestamp, kind, length, log_pos, _ = header(view, at)
             whole = length <= end - at
             if not whole and (length <= _WHOLE_LIMIT or end - at < _PREFIX):
                 break
-            kind = view[at + 4]
             starts = kind == _GTID or kind == _ANONYMOUS_GTID or kind == _GTID_TAGGED or kind == _MARIADB_GTID
             own = _OWN[kind]
             if not own and (starts or walk.boundary == 0):
@@ -200,7 +199,7 @@ class Excerpt:
                 self._begin_large(walk, view, at, end, length, own, out)
                 at += _HEADER
                 continue
-            walk.take(view, at, length)
+            walk.take(view, at, length, timestamp, kind, length, log_pos)
             if self._chosen and not own:
                 self._put(walk, view, at, length, out)
             if walk.boundary == 0:

@@ -1,15 +1,17 @@
 # The types of framing.py in C. Whatever is not named here stays as it is in Python.
 
 cimport cython
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
-from binlogd.binlog.machine cimport copy, crc, gtid, raw, raw_out, u32
+from binlogd.binlog.machine cimport copy, crc, gtid, header, packet_head, raw, raw_out, u32
 from binlogd.binlog.walk cimport Walk
 
 cdef int _ROTATE, _FORMAT_DESCRIPTION, _HEARTBEAT, _GTID, _ANONYMOUS_GTID, _PREVIOUS_GTIDS, _HEARTBEAT_V2, _GTID_TAGGED
 cdef int _ARTIFICIAL
 cdef int _MORE, _CONTROL, _ERROR, _END
 cdef int64_t _HEADER, _WHOLE_LIMIT, _PREFIX, _MAX_PACKET, _ERROR_MOST, _GTID_PREFIX, _MAX_EVENT, _LOW
+cdef bytes _HANDED_OUT
+cdef const uint8_t* _APART
 
 
 @cython.final
@@ -25,14 +27,16 @@ cdef class Intake:
     @cython.locals(view="const uint8_t*", put="uint8_t*", walk=Walk, stop=int)
     cpdef scan(self, const uint8_t[::1] buffer, Py_ssize_t start, Py_ssize_t end, uint8_t[::1] out)
 
-    @cython.locals(at=Py_ssize_t, event=Py_ssize_t, size=Py_ssize_t, length=int, prefix=int, stop=int, kind=int)
+    @cython.locals(
+        at=Py_ssize_t, event=Py_ssize_t, size=Py_ssize_t, length=int, prefix=int, stop=int, low=int, high=int, sequence=int,
+        timestamp=uint32_t, kind=uint8_t, own_length=uint32_t, log_pos=uint32_t, flags=uint16_t)
     cdef int _scan(
         self, Walk walk, const uint8_t* view, Py_ssize_t start, Py_ssize_t end, uint8_t* out) except -1 nogil
     @cython.locals(event=Py_ssize_t, size=int64_t, content=int64_t)
     cdef int _look(self, const uint8_t* view, Py_ssize_t at, Py_ssize_t end, int length) except -1 nogil
     @cython.locals(body=Py_ssize_t)
     cdef int _prove(self, Walk walk, const uint8_t* view, Py_ssize_t at, Py_ssize_t size) except -1 nogil
-    cdef int _begin_packet(self, const uint8_t* view, Py_ssize_t at) except -1 nogil
+    cdef int _marked(self, const uint8_t* view, Py_ssize_t at) except -1 nogil
     cdef void _event_end(self) noexcept nogil
     @cython.locals(event=Py_ssize_t, kind=int, size=int64_t)
     cdef int _begin_large(

@@ -35,7 +35,7 @@ else:
     except ImportError:
         from binlogd.binlog import machine as cython
 if not cython.compiled:
-    from binlogd.binlog.machine import copy, crc, gtid, raw, raw_out, u32
+    from binlogd.binlog.machine import copy, crc, gtid, header, packet_head, raw, raw_out, u32
 
 MAX_PACKET = 0xFFFFFF  # payload bytes of one packet; a longer payload continues in the next
 ERROR_MOST = 1024  # bytes of an ERR packet, whose text has 512 at most (MYSQL_ERRMSG_SIZE), and of all that is no event
@@ -61,6 +61,9 @@ _ERROR_MOST = ERROR_MOST
 _GTID_PREFIX = GTID_PREFIX
 _MAX_EVENT = MAX_EVENT
 _LOW = 0xFFFFFFFF  # of an offset what an event's log_pos keeps
+
+_HANDED_OUT = bytes(kind in (_FORMAT_DESCRIPTION, _HEARTBEAT, _HEARTBEAT_V2) for kind in range(256))
+_APART = _HANDED_OUT  # compiled, the address of the bytes that the other name keeps
 
 
 class Stop(IntEnum):
@@ -153,9 +156,11 @@ class Intake:
                 continue
             if end - at < 4:
                 break
-            length = view[at] | view[at + 1] << 8 | view[at + 2] << 16
-            if view[at + 3] != self._sequence and self._numbered:
-                self._out_of_order(view[at + 3])
+            event = at + 4 + prefix
+            low, high, sequence = packet_head(view, at)
+            length = low | high << 16
+            if sequence != self._sequence and self._numbered:
+                self._out_of_order(sequence)
             if self._continues:
                 self._continue(walk, length)
                 at += 4
@@ -165,27 +170,23 @@ class Intake:
                     self._look(view, at, end, length)
                     break
                 self._begin_large(walk, view, at, end, length)
-                at += 4 + prefix
+                at = event
                 continue
-            if end - at - 4 < length:
+            size = length - prefix
+            if event + size > end:
                 self._look(view, at, end, length)
                 break
-            event = at + 4 + prefix
-            size = length - prefix
             if size < _HEADER or view[at + 4]:
                 stop = self._terminator(view, at + 4, length)
                 self._sequence = (self._sequence + 1) & 0xFF
                 at += 4 + length
                 break
-            self._begin_packet(view, at + 4)
-            at += 4 + length
-            kind = view[event + 4]
-            if (
-                kind == _FORMAT_DESCRIPTION
-                or kind == _HEARTBEAT
-                or kind == _HEARTBEAT_V2
-                or view[event + 17] & _ARTIFICIAL
-            ):
+            if prefix == 3:
+                self._marked(view, at + 4)
+            self._sequence = (self._sequence + 1) & 0xFF
+            at = event + size
+            timestamp, kind, own_length, log_pos, flags = header(view, event)
+            if _APART[kind] or flags & _ARTIFICIAL:
                 if walk is not None:
                     self._prove(walk, view, event, size)
                 self._hand_out(view, event, size)
@@ -194,7 +195,7 @@ class Intake:
                 break
             if walk is None:
                 self._no_file(kind)
-            walk.take(view, event, size)
+            walk.take(view, event, size, timestamp, kind, own_length, log_pos)
             copy(out, self.filled, view, event, size)
             self.filled += size
             if self._flagged:
@@ -224,13 +225,11 @@ class Intake:
             if crc(view, at, body, 0) != u32(view, at + body):
                 self._bad_control(walk, view[at + 4], size)
 
-    def _begin_packet(self, view: memoryview, at: int) -> None:
-        """The sequence goes on, and the source says whether it waits for an ACK."""
-        if self._prefix == 3:
-            if view[at + 1] != 0xEF:
-                self._no_mark()
-            self._flagged = view[at + 2] & 1 == 1
-        self._sequence = (self._sequence + 1) & 0xFF
+    def _marked(self, view: memoryview, at: int) -> None:
+        """The source says whether it waits for an ACK."""
+        if view[at + 1] != 0xEF:
+            self._no_mark()
+        self._flagged = view[at + 2] & 1 == 1
 
     def _event_end(self) -> None:
         """The event is whole. After one that asks for an ACK the source counts from 1 (protocol.md §4)."""
@@ -246,9 +245,11 @@ class Intake:
             self._no_file(kind)
         if view[at + 4]:
             self._no_event(length, view[at + 4])
-        if kind == _FORMAT_DESCRIPTION or kind == _HEARTBEAT or kind == _HEARTBEAT_V2 or view[event + 17] & _ARTIFICIAL:
+        if _APART[kind] or view[event + 17] & _ARTIFICIAL:
             self._large_control(length)
-        self._begin_packet(view, at + 4)
+        if self._prefix == 3:
+            self._marked(view, at + 4)
+        self._sequence = (self._sequence + 1) & 0xFF
         walk.begin_large(view, event, end)
         size = walk.length
         self._packet_left = length - self._prefix

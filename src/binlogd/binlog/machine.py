@@ -27,15 +27,23 @@ _u32 = Struct("<I").unpack_from
 
 if TYPE_CHECKING:
 
-    def header(view: memoryview, at: int) -> tuple[int, int, int, int]:
-        """An event's (timestamp, type, length, log_pos)."""
+    def header(view: memoryview, at: int) -> tuple[int, int, int, int, int]:
+        """An event's (timestamp, type, length, log_pos, flags)."""
+
+    def query(view: memoryview, at: int) -> tuple[int, int]:
+        """Of a QUERY event's body the lengths of the schema's name and of the status variables."""
 
     def gtid(view: memoryview, at: int) -> tuple[int, int, int]:
         """Of a GTID event's body the SID as two numbers (``sid_bytes``), and the gno, signed."""
 
+    def packet_head(view: memoryview, at: int) -> tuple[int, int, int]:
+        """A packet's length, its low 16 bits and its high 8, and its sequence id."""
+
 else:
-    header = Struct("<IB4xII").unpack_from
+    header = Struct("<IB4xIIH").unpack_from
+    query = Struct("<8xBxxH").unpack_from
     gtid = Struct("<xQQq").unpack_from
+    packet_head = Struct("<HBB").unpack_from
 
 
 def u32(view: memoryview, at: int) -> int:

@@ -1,9 +1,9 @@
 # The types of walk.py in C. Whatever is not named here stays as it is in Python.
 
 cimport cython
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
-from binlogd.binlog.machine cimport crc, gtid, header, raw, says, u32
+from binlogd.binlog.machine cimport crc, gtid, header, query, raw, says
 
 cdef int _QUERY, _ROTATE, _INTVAR, _RAND, _USER_VAR, _FORMAT_DESCRIPTION, _XID, _TABLE_MAP, _INCIDENT, _GTID, _ANONYMOUS_GTID
 cdef int _PREVIOUS_GTIDS, _XA_PREPARE, _TRANSACTION_PAYLOAD, _GTID_TAGGED, _MARIADB_GTID, _MARIADB_QUERY_COMPRESSED
@@ -11,6 +11,7 @@ cdef int _MARIADB_STANDALONE
 cdef int _NEUTRAL, _STARTS, _OPENS, _STATEMENT, _COMMITS, _PREPARES, _STAYS
 cdef int _OUTSIDE, _PENDING, _INSIDE
 cdef int64_t _HEADER, _WHOLE_LIMIT, _PREFIX, _MAX_EVENT, _GNO_MAX, _LOW
+cdef uint32_t _SOUND
 cdef bytes _MEANINGS
 cdef const uint8_t* _MEANING
 
@@ -40,27 +41,31 @@ cdef class Walk:
 
     @cython.locals(taken=Py_ssize_t, view="const uint8_t*")
     cpdef Py_ssize_t walk(self, const uint8_t[::1] buffer, Py_ssize_t start, Py_ssize_t end) except -1
+    @cython.locals(
+        view="const uint8_t*", timestamp=uint32_t, kind=uint8_t, own_length=uint32_t, log_pos=uint32_t, _=uint16_t)
     cpdef int whole(self, const uint8_t[::1] buffer, Py_ssize_t at, int64_t length) except -1
 
-    @cython.locals(at=Py_ssize_t, size=Py_ssize_t, length=int64_t)
+    @cython.locals(
+        at=Py_ssize_t, size=Py_ssize_t, timestamp=uint32_t, kind=uint8_t, length=uint32_t, log_pos=uint32_t, _=uint16_t)
     cdef Py_ssize_t _walk(self, const uint8_t* view, Py_ssize_t start, Py_ssize_t end) except -1 nogil
-    @cython.locals(size=Py_ssize_t)
-    cdef int take(self, const uint8_t* view, Py_ssize_t at, int64_t length) except -1 nogil
+    @cython.locals(end=int64_t, checksum=int, meaning=int)
+    cdef int take(self, const uint8_t* view, Py_ssize_t at, int64_t length,
+                  uint32_t timestamp, uint8_t kind, uint32_t own_length, uint32_t log_pos) except -1 nogil
     cdef int64_t still_to_come(self) noexcept nogil
     cdef int begin_large(self, const uint8_t* view, Py_ssize_t at, Py_ssize_t end) except -1 nogil
     @cython.locals(left=int64_t, body=Py_ssize_t, index=Py_ssize_t, octet=uint32_t)
     cdef int feed_large(self, const uint8_t* view, Py_ssize_t at, Py_ssize_t size) except -1 nogil
-    @cython.locals(timestamp=uint32_t, kind=uint8_t, own_length=uint32_t, log_pos=uint32_t, meaning=int)
-    cdef int _begin(self, const uint8_t* view, Py_ssize_t at, int64_t length, Py_ssize_t end) except -1 nogil
-    @cython.locals(_=uint32_t, log_pos=uint32_t)
-    cdef int _look(self, const uint8_t* view, Py_ssize_t at) except -1 nogil
-    @cython.locals(length=int64_t)
-    cdef int _check(self, uint32_t log_pos) except -1 nogil
-    @cython.locals(timestamp=uint32_t, meaning=int)
+    @cython.locals(timestamp=uint32_t, kind=uint8_t, length=uint32_t, log_pos=uint32_t, _=uint16_t)
+    cdef int _begin(self, const uint8_t* view, Py_ssize_t at, Py_ssize_t end) except -1 nogil
+    cdef int _weigh(self, const uint8_t* view, Py_ssize_t at, int64_t length, Py_ssize_t end, int kind, int meaning,
+                    uint32_t timestamp) except -1 nogil
+    cdef int _misfit(self, int64_t length, uint32_t log_pos) except -1 nogil
+    @cython.locals(timestamp=uint32_t)
     cdef int _finish(self) except -1 nogil
+    cdef int _turn(self, int meaning) except -1 nogil
     @cython.locals(body=Py_ssize_t, size=int64_t, gno=int64_t)
     cdef int _group(self, const uint8_t* view, Py_ssize_t at, Py_ssize_t end, int kind) except -1 nogil
-    @cython.locals(text=Py_ssize_t, size=int64_t)
+    @cython.locals(schema=uint8_t, status=uint16_t, text=Py_ssize_t, size=int64_t)
     cdef int _statement(self, const uint8_t* view, Py_ssize_t at, int64_t length, Py_ssize_t end) except -1 nogil
     @cython.locals(gno=int64_t)
     cdef int _commit(self) except -1 nogil

@@ -49,7 +49,7 @@ else:
     except ImportError:
         from binlogd.binlog import machine as cython
 if not cython.compiled:
-    from binlogd.binlog.machine import crc, gtid, header, raw, says, u32
+    from binlogd.binlog.machine import crc, gtid, header, query, raw, says
 
 HEADER_LENGTH = 19
 WHOLE_LIMIT = 512 * 1024  # events up to this are taken whole: half of the smallest buffer that is used
@@ -87,6 +87,7 @@ _PREFIX = PREFIX
 _MAX_EVENT = MAX_EVENT
 _GNO_MAX = GNO_MAX
 _LOW = 0xFFFFFFFF  # of an offset what an event's log_pos keeps
+_SOUND = 0x2144DF1C  # the CRC-32 of whatever has its own CRC-32 behind it
 
 # What an event means to the transaction it stands in.
 _NEUTRAL, _STARTS, _OPENS, _STATEMENT, _COMMITS, _PREPARES, _STAYS = range(7)
@@ -313,7 +314,9 @@ class Walk:
         """Walk the event ``buffer[at:at + length]``."""
         if at < 0 or length < 0 or at + max(length, HEADER_LENGTH) > len(buffer):
             raise EventError(f"the event at {self.position} is {length} bytes long")
-        self.take(raw(buffer), at, length)
+        view = raw(buffer)
+        timestamp, kind, own_length, log_pos, _ = header(view, at)
+        self.take(view, at, length, timestamp, kind, own_length, log_pos)
 
     def walk(self, buffer: bytearray | memoryview, start: int, end: int) -> int:
         """Walk a file's bytes ``buffer[start:end]``, the first being at ``position``; how far it came.
@@ -341,25 +344,53 @@ class Walk:
                 continue
             if end - at < _HEADER:
                 break
-            length = u32(view, at + 9)
+            timestamp, kind, length, log_pos, _ = header(view, at)
             if length <= end - at:
-                self.take(view, at, length)
+                self.take(view, at, length, timestamp, kind, length, log_pos)
                 at += length
             elif length <= _WHOLE_LIMIT or end - at < _PREFIX:
-                self._look(view, at)
+                self.type = kind
+                self.length = length
+                self._misfit(length, log_pos)  # whether more bytes could make it a sound one
                 break
             else:
                 self.begin_large(view, at, end)
         return at
 
-    def take(self, view: memoryview, at: int, length: int) -> None:
-        """Walk the event ``view[at:at + length]``, of which HEADER_LENGTH bytes are there whatever its length."""
-        self._begin(view, at, length, at + length)
-        if self.checksum or self.type == _FORMAT_DESCRIPTION:
-            size = length - 4
-            if crc(view, at, size, 0) != u32(view, at + size):
-                self._bad_checksum()
-        self._finish()
+    def take(
+        self, view: memoryview, at: int, length: int, timestamp: int, kind: int, own_length: int, log_pos: int
+    ) -> None:
+        """Walk the event ``view[at:at + length]``, whose header says the rest.
+
+        What ``_begin`` and ``_finish`` do for a large one stands here side by side: in plain Python the calls are most
+        of what an event costs.
+        """
+        self.type = kind
+        self.length = own_length
+        end = self.position + length
+        checksum = self.checksum
+        if (
+            own_length != length
+            or length < _HEADER + checksum
+            or length > _MAX_EVENT
+            or (log_pos and log_pos != end & _LOW)
+        ):
+            self._misfit(length, log_pos)
+        if (checksum or kind == _FORMAT_DESCRIPTION) and crc(view, at, length, 0) != _SOUND:
+            self._bad_checksum()
+        meaning = _MEANING[kind]
+        if meaning != _NEUTRAL:
+            meaning = self._weigh(view, at, length, at + length, kind, meaning, timestamp)
+        self.position = end
+        self.events += 1
+        if timestamp:
+            self.last_time = timestamp
+            if not self.first_time:
+                self.first_time = timestamp
+        if meaning != _NEUTRAL:
+            self._turn(meaning)
+        elif self.boundary == _OUTSIDE:
+            self.transaction_end = end
 
     def still_to_come(self) -> int:
         """``large_left``, for the compiled modules."""
@@ -370,7 +401,7 @@ class Walk:
 
         The bytes themselves are passed to ``feed_large``, from the first on.
         """
-        self._begin(view, at, u32(view, at + 9), end)
+        self._begin(view, at, end)
         self._left = self.length
         self._crc = 0
         self._tail = 0
@@ -393,43 +424,40 @@ class Walk:
         self._finish()
         return True
 
-    def _begin(self, view: memoryview, at: int, length: int, end: int) -> None:
-        timestamp, kind, own_length, log_pos = header(view, at)
+    def _begin(self, view: memoryview, at: int, end: int) -> None:
+        timestamp, kind, length, log_pos, _ = header(view, at)
         self.type = kind
-        self.length = own_length
-        if own_length != length:
-            self._bad_length()
-        self._check(log_pos)
+        self.length = length
+        self._misfit(length, log_pos)
         self._time = timestamp
-        meaning = _MEANING[kind]
+        self._meaning = self._weigh(view, at, length, end, kind, _MEANING[kind], timestamp)
+
+    def _weigh(self, view: memoryview, at: int, length: int, end: int, kind: int, meaning: int, timestamp: int) -> int:
+        """What the event at ``at`` means, and to which transaction; ``end`` as in ``begin_large``."""
         if meaning == _STARTS:
             if self.boundary != _OUTSIDE:
                 self._unnamed = True
             self._group(view, at, end, kind)
             self._group_start = self.position
             self._group_time = timestamp
-        else:
-            if meaning == _STATEMENT and kind == _QUERY:
-                meaning = self._statement(view, at, length, end)
-            if self.boundary == _OUTSIDE:
-                self._group_start = self.position  # a transaction may begin without a GTID event
-                self._group_time = timestamp
-        self._meaning = meaning
+            return meaning
+        if meaning == _STATEMENT and kind == _QUERY:
+            meaning = self._statement(view, at, length, end)
+        if self.boundary == _OUTSIDE:
+            self._group_start = self.position  # a transaction may begin without a GTID event
+            self._group_time = timestamp
+        return meaning
 
-    def _look(self, view: memoryview, at: int) -> None:
-        """Of an event that is not all there: whether more bytes could make it a sound one."""
-        _, self.type, self.length, log_pos = header(view, at)
-        self._check(log_pos)
-
-    def _check(self, log_pos: int) -> None:
-        length = self.length
-        if length < _HEADER + self.checksum or length > _MAX_EVENT:
+    def _misfit(self, length: int, log_pos: int) -> None:
+        """Raise unless the event, as long as it is and as it says, belongs here."""
+        if self.length != length or length < _HEADER + self.checksum or length > _MAX_EVENT:
             self._bad_length()
         if log_pos and log_pos != (self.position + length) & _LOW:
             self._log_pos = log_pos
             self._bad_end()
 
     def _finish(self) -> None:
+        """The large event is whole."""
         self.position += self.length
         self.events += 1
         timestamp = self._time
@@ -437,7 +465,10 @@ class Walk:
             self.last_time = timestamp
             if not self.first_time:
                 self.first_time = timestamp
-        meaning = self._meaning
+        self._turn(self._meaning)
+
+    def _turn(self, meaning: int) -> None:
+        """Where the walk stands behind an event of this meaning."""
         if meaning == _NEUTRAL:
             if self.boundary == _OUTSIDE:
                 self.transaction_end = self.position
@@ -476,9 +507,10 @@ class Walk:
         """What a QUERY event's text means: post-header thread4 time4 schema_len1 error2 status_len2."""
         if length < _HEADER + 13 + 1 + self.checksum:
             self._cut_short(_QUERY)
-        text = at + _HEADER + 13 + (view[at + 30] | view[at + 31] << 8) + view[at + 27] + 1
+        schema, status = query(view, at + _HEADER)
+        text = at + _HEADER + 13 + status + schema + 1
         size = at + length - self.checksum - text
-        if size < 0 or text + min(size, 12) > end:
+        if size < 0 or (text + size > end and text + 12 > end):
             self._cut_short(_QUERY)
         if size == 5:
             if says(view, text, b"BEGIN", 5):
