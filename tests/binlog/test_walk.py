@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from binlogd.binlog.gtid import GNO_MAX, GtidSet
-from binlogd.binlog.gtid_events import GtidEvent
+from binlogd.binlog.gtid_events import GtidEvent, tagged_gtid
 from binlogd.binlog.header import ChecksumAlgorithm, EventType
-from binlogd.binlog.walk import MAX_EVENT, PREFIX, WHOLE_LIMIT, Boundary, GtidRun, Walk, tagged_gtid
+from binlogd.binlog.walk import MAX_EVENT, PREFIX, WHOLE_LIMIT, Boundary, GtidRun, Walk
 from binlogd.errors import EventError
 from tests.binlog import builders
 from tests.binlog.feeding import walk_in_pieces, walked

@@ -11,10 +11,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from binlogd.binlog.events import FormatDescription, Heartbeat, Rotate, fake_rotate, heartbeat_v2
-from binlogd.binlog.gtid_events import GtidEvent, MariadbGtidEvent, MariadbGtidList, PreviousGtids
+from binlogd.binlog.gtid_events import GtidEvent, MariadbGtidEvent, MariadbGtidList, PreviousGtids, tagged_gtid
 from binlogd.binlog.header import ChecksumAlgorithm, Header, type_name
 from binlogd.binlog.transaction_events import Incident, Query, Stop, TransactionPayload, XaPrepare, Xid
-from binlogd.binlog.walk import tagged_gtid
 from binlogd.errors import EventError
 from tests.fuzz import shapes
 

@@ -23,7 +23,8 @@ from collections.abc import Callable
 from enum import IntEnum
 from typing import TYPE_CHECKING, NoReturn
 
-from binlogd.binlog.walk import HEADER_LENGTH, MAX_EVENT, PREFIX, WHOLE_LIMIT, Walk, tagged_gtid
+from binlogd.binlog.gtid_events import tagged_gtid
+from binlogd.binlog.walk import HEADER_LENGTH, MAX_EVENT, PREFIX, WHOLE_LIMIT, Walk
 from binlogd.binlog.walk import SID as _SID
 from binlogd.errors import EventError, ProtocolError
 
