@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Callable
 from contextlib import closing
 from functools import partial
@@ -55,6 +57,25 @@ def told(server: Server | Binlogd, sql: str) -> tuple[int, list[tuple[str, int, 
         return 0, list(cursor.fetchall())
 
 
+def listed(binlogd: Binlogd) -> list[str]:
+    """`binlogd list`."""
+    command = [sys.executable, "-m", "binlogd", "list", "--json", "--data-dir", str(binlogd.data)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    return [row["name"] for row in json.loads(done.stdout)]
+
+
+def over_http(binlogd: Binlogd) -> list[int]:
+    """How many files there are by /api/status, /api/files and /metrics."""
+
+    def asked(path: str) -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{binlogd.http_port}{path}", timeout=10) as answer:
+            return str(answer.read().decode())
+
+    found = re.search(r"^binlogd_store_files (\d+)", asked("/metrics"), re.MULTILINE)
+    assert found
+    return [json.loads(asked("/api/status"))["store"]["files"], json.loads(asked("/api/files"))["files"], int(found[1])]
+
+
 def fill(source: Server, files: int) -> None:
     for number in range(files):
         source.execute(*(f"INSERT INTO d.t (x) VALUES ({number})" for _ in range(3)), "FLUSH BINARY LOGS")
@@ -87,6 +108,9 @@ def test_purging_as_mysqld_does(cluster: Cluster, binlogd: MakeBinlogd) -> None:
         assert told(ours, sql) == told(source, sql), sql
         assert names(ours) == names(source), sql
         assert (purged(ours), ours.gtid_executed) == (purged(source), executed), sql
+    left = names(ours)
+    assert (listed(ours), ours.status()["store"]["files"]) == (left, len(left)), "at once, unlinked or not"
+    ours.wait_until(lambda: over_http(ours) == [len(left)] * 3, "the same over HTTP, as of some seconds ago")
     ours.wait_until(lambda: ours.stored() == names(source), "the files to be gone")
     assert (ours.file(third).parent / "mysql-bin.index").read_text().split() == [f"./{name}" for name in names(source)]
 

@@ -200,12 +200,13 @@ def data_of(logs: Mapping[str, Log]) -> dict[str, bytearray]:
     return {name: log.data for name, log in logs.items()}
 
 
-def remove_to(folder: DataFolder, number: int) -> None:
-    """Remove the oldest ``number`` files, as retention does."""
+def remove_to(folder: DataFolder, number: int, *, unlinked: bool = True) -> None:
+    """Remove the oldest ``number`` files, as retention does; not ``unlinked``: somebody is still at one of them."""
     listing = files_left(folder, load(folder.binlogs).first)
     files = [File(timeline.number, name, 0) for timeline, name in listing]
     leaving = look_at(folder, [Going(file, "a test") for file in files[:number]])
-    assert collect(Quick(), folder, commit(Quick(), folder, leaving, files[number]), patience=False)
+    removed = commit(Quick(), folder, leaving, files[number])
+    assert not unlinked or collect(Quick(), folder, removed, patience=False)
 
 
 def purging_at_first(patch: pytest.MonkeyPatch, module: ModuleType, name: str, folder: DataFolder) -> None:
