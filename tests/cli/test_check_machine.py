@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -98,6 +99,57 @@ def test_growth_is_told_of_more_than_moments(tmp_path: Path, ports: list[str]) -
     young = {name: data for name, data in logs().items() if name == NEWEST}
     (make_store(tmp_path) / next(name for name in logs() if name not in young)).unlink()
     assert "store.growth" not in check("--source", NOWHERE, "--data-dir", str(tmp_path), *ports, code=1)
+
+
+@pytest.mark.parametrize(
+    ("there", "limits", "said"),
+    [
+        (
+            False,
+            'min_free = "1000000TiB"',
+            r"fail: store.min_free is 977 PiB, and the disk .*: nothing is ever received",
+        ),
+        (True, 'min_free = "{rest}"', r"warn: store.min_free is .* with every file gone: nothing can be kept — "),
+        (
+            True,
+            'max_size = "1000000TiB"',
+            r"warn: store.max_size is 977 PiB, and the disk .*: no file ever goes for it",
+        ),
+        (False, 'keep = "1ms"', ""),
+        (True, 'keep = "1s"\nmax_size = "1GiB"\nmin_free = "1MiB"', ""),
+    ],
+)
+def test_absurd_retention(tmp_path: Path, ports: list[str], there: bool, limits: str, said: str) -> None:
+    data = tmp_path / "data"
+    if there:
+        make_store(data)
+    space = os.statvfs(tmp_path)
+    rest = (space.f_bavail + space.f_blocks) // 2 * space.f_frsize  # more than is free, by far, and less than all
+    (tmp_path / "binlogd.toml").write_text(f"[store]\n{limits.replace('{rest}', f'{rest}B')}\n")
+    arguments = ("-c", str(tmp_path / "binlogd.toml"), "--source", NOWHERE, "--data-dir", str(data), *ports)
+    lines = check(*arguments, code=1)
+    if not said:
+        assert "store.retention" not in lines
+    else:
+        assert re.match(said, line(lines, "store.retention"))
+
+
+@pytest.mark.servers
+def test_retention_that_has_no_room_for_one_file(source: Server, tmp_path: Path, ports: list[str]) -> None:
+    config = tmp_path / "b.toml"
+    arguments = ["-c", str(config), "--source", url(source), "--data-dir", str(tmp_path / "data"), *ports]
+    config.write_text('[store]\nmax_size = "1023MiB"\n')
+    lines = check(*arguments, code=0)
+    said = "warn: is 1.00 GiB, and store.max_size and store.min_free leave 1023 MiB to all files"
+    assert line(lines, "source.max_binlog_size").startswith(said)
+    before = source.query("SELECT @@max_binlog_size AS size")[0][0]
+    try:
+        source.execute(lines["source.max_binlog_size"]["hint"].partition("often: ")[2])
+        assert "source.max_binlog_size" not in check(*arguments, code=0)
+    finally:
+        source.execute(f"SET PERSIST max_binlog_size = {before}")
+    config.write_text('[store]\nmax_size = "1GiB"\n')
+    assert "source.max_binlog_size" not in check(*arguments, code=0)
 
 
 @pytest.mark.servers

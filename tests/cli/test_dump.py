@@ -6,6 +6,7 @@ import os
 import pty
 import subprocess
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,14 +14,19 @@ import pytest
 
 from binlogd.binlog.gtid import GtidSet
 from binlogd.binlog.header import HEADER_LENGTH, ChecksumAlgorithm, EventType, Header
-from binlogd.errors import BinlogdError
+from binlogd.binlog.walk import Mark
+from binlogd.cli.dump import command
+from binlogd.errors import BinlogdError, StoreUnreadable
+from binlogd.store import extract
 from binlogd.store.extract import Extraction, Wanted, plan
-from binlogd.store.index import write_index
+from binlogd.store.index import read_marks, write_index
 from binlogd.store.layout import DataFolder
 from binlogd.store.reader import read_contents
+from binlogd.store.recovery import recover
 from tests.binlog.making import CRC32, OFF, SID_B, TIME, UUID_A, UUID_B, Log, later, sample
 from tests.cli.support import NEWEST, make_store, the_error
-from tests.store.support import Quick
+from tests.store.support import Quick, chain, data_of, purging_at_first, remove_to, tail_of
+from tests.store.support import make_store as store_of
 
 FIRST = "mysql-bin.000001"
 EVERYTHING = Wanted()
@@ -337,3 +343,81 @@ def test_a_reader_that_leaves(tmp_path: Path) -> None:
 def test_bad_usage(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     make_store(tmp_path)
     the_error(_text(dump(tmp_path, *arguments)), 2)
+
+
+# --- files that are purged meanwhile ---
+
+
+def test_files_that_are_purged_before_it_is_known_what_to_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """As if they had been before: what is left is written, and what is asked for and gone is named."""
+    folder = store_of(tmp_path, data_of(chain(4)))
+    purging_at_first(monkeypatch, extract, "read_file", folder)
+    command(["--data-dir", str(tmp_path)], standalone_mode=False)
+    output = capfdbinary.readouterr().out
+    assert output == extracted(tmp_path)
+    assert sound(output, tmp_path) == (gtids(f"{UUID_A}:5-8"), gtids(f"{UUID_A}:1-4"))
+    other = store_of(tmp_path / "other", data_of(chain(4)))
+    purging_at_first(monkeypatch, extract, "read_file", other)
+    with pytest.raises(BinlogdError, match=f"were purged, and .* without them: {UUID_A}:2-4"):
+        command(["--from-gtid", f"{UUID_A}:1", "--data-dir", str(other.path)], standalone_mode=False)
+    assert capfdbinary.readouterr().out == b""
+
+
+def test_what_is_before_the_range_may_be_purged_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    folder = store_of(tmp_path, data_of(chain(4)))
+    has = f"{UUID_A}:1-5"
+    expected = extracted(tmp_path, Wanted(without=gtids(has)))
+    purging_at_first(monkeypatch, extract, "read_file", folder)
+    command(["--from-gtid", has, "--data-dir", str(tmp_path)], standalone_mode=False)
+    assert capfdbinary.readouterr().out == expected
+    planned = plan(folder, Wanted(without=gtids(f"{UUID_A}:1-7")))
+    remove_to(folder, 1)
+    out = bytearray()
+    Extraction(planned, out.extend).run()
+    assert sound(bytes(out), tmp_path)[0] == gtids(f"{UUID_A}:8")
+
+
+def test_a_file_that_is_purged_before_it_is_written_ends_the_output(tmp_path: Path) -> None:
+    folder = store_of(tmp_path, data_of(chain(4)))
+    out = bytearray()
+
+    def write(data: memoryview) -> None:
+        out.extend(data)
+        if todo:
+            remove_to(folder, todo.pop())
+
+    todo = [2]
+    planned = plan(folder, Wanted())
+    with pytest.raises(StoreUnreadable, match=r"000002 was purged before .* the output ends before it") as told:
+        Extraction(planned, write).run()
+    assert told.value.exit_code == 4
+    assert sound(bytes(out), tmp_path)[0] == gtids(f"{UUID_A}:1-2")
+
+
+def test_a_file_that_is_purged_while_it_is_written_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A leap in it, too, which looks at its marks."""
+    log = Log().begin_file()
+    for gno in range(1, 600):
+        log.transaction(gno, sizes=(3000,))
+    log.rotate("mysql-bin.000002")
+    other = Log().begin_file(log.set).transaction(600)
+    folder = store_of(tmp_path, {FIRST: log.data, "mysql-bin.000002": other.data})
+    tail_of(recover(folder, Quick())).close()
+    wanted = Wanted(without=gtids(f"{UUID_A}:1-590"))
+    expected = extracted(tmp_path, wanted)
+    planned = plan(folder, wanted)
+
+    def purging(path: Path) -> Iterator[Mark]:
+        marks = list(read_marks(path))
+        assert len(marks) > 1
+        remove_to(folder, 1)
+        return iter(marks)
+
+    monkeypatch.setattr(extract, "read_marks", purging)
+    out = bytearray()
+    Extraction(planned, out.extend).run()
+    assert bytes(out) == expected

@@ -9,11 +9,18 @@ from pathlib import Path
 import pytest
 
 from binlogd.binlog.gtid import GtidSet
+from binlogd.cli import find, stores
 from binlogd.control.board import Board
 from binlogd.control.sockets import RECEIVER, ControlThread
+from binlogd.errors import StoreUnreadable
+from binlogd.store import seek
+from binlogd.store.layout import DataFolder
 from binlogd.store.publication import NOTHING, Publication
+from binlogd.store.reader import read_previous
 from tests.binlog.making import UUID_A, UUID_B, Log, later
 from tests.cli.support import NEWEST, binlogd, logs, make_store, the_error
+from tests.store.support import chain, data_of, purging_at_first, remove_to
+from tests.store.support import make_store as store_of
 
 FIRST = "mysql-bin.000001"
 
@@ -159,3 +166,52 @@ def test_what_the_receiver_has_not_made_durable_is_not_stored(tmp_path: Path) ->
         assert binlogd(*asked).returncode == 0
     finally:
         control.stop()
+
+
+# --- files that are purged meanwhile ---
+
+
+@pytest.mark.parametrize("function", ["read_previous", "_opened", "files_left"])
+def test_gtids_while_files_are_purged(tmp_path: Path, function: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if they had been before."""
+    folder = store_of(tmp_path, data_of(chain(4)))
+    purging_at_first(monkeypatch, seek, function, folder)
+    places, missing, _ = find._by_gtid(folder, GtidSet.parse(f"{UUID_A}:1-8"))
+    assert ([place.name for place in places], missing) == ([f"mysql-bin.{n:06}" for n in (3, 4)], f"{UUID_A}:1-4")
+
+
+@pytest.mark.parametrize("function", ["made", "_find_from"])
+def test_a_moment_while_files_are_purged(tmp_path: Path, function: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = store_of(tmp_path, data_of(chain(4)))
+    purging_at_first(monkeypatch, seek, function, folder)
+    found = find._by_time(folder, 1)
+    assert ([place.name for place in found[0]], "the store begins at" in found[2]) == (["mysql-bin.000003"], True)
+
+
+def test_the_published_file_is_purged_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Newer ones were published by then."""
+    folder = store_of(tmp_path, data_of(chain(4)))
+    size = (folder.timelines()[0].path / "mysql-bin.000004").stat().st_size
+
+    said = [replace(NOTHING, timeline=1, file=name, position=size) for name in ("mysql-bin.000004", FIRST)]
+
+    def published(_: DataFolder) -> Publication:
+        if len(said) == 2:
+            remove_to(folder, 2)
+        return said.pop()
+
+    monkeypatch.setattr(stores, "published", published)
+    places, missing, _ = find._by_gtid(folder, GtidSet.parse(f"{UUID_A}:1-8"))
+    assert (len(places), missing) == (2, f"{UUID_A}:1-4")
+
+
+def test_a_file_that_nobody_purged_is_missed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = store_of(tmp_path, data_of(chain(4)))
+
+    def read(path: Path) -> GtidSet | None:
+        path.unlink(missing_ok=True)
+        return read_previous(path)
+
+    monkeypatch.setattr(seek, "read_previous", read)
+    with pytest.raises(StoreUnreadable, match="cannot read"):
+        find._by_gtid(folder, GtidSet.parse(f"{UUID_A}:1-8"))

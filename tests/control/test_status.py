@@ -13,14 +13,18 @@ import pytest
 from binlogd import __version__
 from binlogd.binlog.gtid import GtidSet
 from binlogd.control.board import Board
+from binlogd.control.inventory import Inventory
 from binlogd.control.sockets import RECEIVER, SENDER, ControlServer
 from binlogd.control.status import CORRUPT_TIMES, LOST_AFTER, alarms, collect, store_status
 from binlogd.errors import EventError
 from binlogd.receiver.progress import Progress, State
 from binlogd.store.layout import DataFolder
 from binlogd.store.publication import NOTHING, Publication
+from binlogd.store.reader import publication_of, read_store
 from tests.binlog.making import TIME, UUID_A
 from tests.cli.support import NEWEST, logs, make_store
+from tests.store.support import chain, data_of, remove_to
+from tests.store.support import make_store as store_of
 
 CONTRACT = {
     "": {"version", "server_id", "server_uuid", "uptime_s", "source", "store", "replicas", "archive", "alarms"},
@@ -101,6 +105,28 @@ def test_nothing_runs_on_a_store(tmp_path: Path) -> None:
     assert (store["timeline"], store["files"], store["bytes"]) == (1, 2, sum(map(len, logs().values())))
     assert store["oldest_time"] == TIME
     assert store["error"] is None
+
+
+def test_what_was_removed_and_is_still_there_does_not_count(tmp_path: Path) -> None:
+    """Nor for SHOW BINARY LOGS, which goes by the publication."""
+    data = data_of(chain(4))
+    folder = store_of(tmp_path, data)
+    remove_to(folder, 2, unlinked=False)
+    size = sum(len(data[f"mysql-bin.{number:06}"]) for number in (3, 4))
+    assert len(folder.timelines()[0].binlogs()) == 4
+    published = publication_of(read_store(folder)).encode()
+    for said in (None, receiver() | {"publication": published}):
+        store = store_status(folder, said)
+        assert (store["files"], store["bytes"], store["error"]) == (2, size, None)
+    assert [file["name"] for file in listed(folder)] == ["mysql-bin.000003", "mysql-bin.000004"]
+    before = receiver() | {"publication": published | {"first": [0, ""]}}
+    assert store_status(folder, before)["files"] == 4, "it is not published yet"
+
+
+def listed(folder: DataFolder) -> list[dict[str, Any]]:
+    answer = Inventory(folder).listed(collect(folder), 1, 0, 10)
+    assert answer["files"] == Inventory(folder).condensed(collect(folder))["files"]
+    return list(answer["list"])
 
 
 def test_a_running_receiver_says_where_the_store_ends(tmp_path: Path) -> None:

@@ -22,7 +22,6 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, Route, expect
 from binlogd.binlog.gtid import GtidSet
 from binlogd.control.inventory import MOST_CELLS, Inventory
 from binlogd.control.status import collect
-from binlogd.store.disk import Disk
 from binlogd.store.index import Summary, write_index
 from binlogd.store.layout import DataFolder
 from binlogd.web.server import StatusSite
@@ -31,6 +30,7 @@ from testbed.mysqld import Server
 from testbed.packages import Unsupported
 from testbed.proxy import Proxy
 from tests.e2e.support import Site
+from tests.store.support import Quick
 
 pytestmark = pytest.mark.servers
 
@@ -260,13 +260,14 @@ def test_a_lost_source_and_a_lost_binlogd_are_told_and_over_when_they_are(chain:
 
 def make_files(folder: DataFolder, number: int) -> None:
     """A timeline of that many tiny files, with what would stand beside real ones."""
-    folder.prepare(Disk())
-    made = folder.new_timeline(Disk(), "00000001-0000-0000-0000-000000000001")
+    disk = Quick()
+    folder.prepare(disk)
+    made = folder.new_timeline(disk, "00000001-0000-0000-0000-000000000001")
     for file in range(1, number + 1):
         name = f"mysql-bin.{file:06d}"
         (made.path / name).write_bytes(bytes(100 + file % 50))
         gtids = GtidSet.parse(f"{made.source_uuid}:{file}")
-        write_index(Disk(), made.path, Summary(name, 100 + file % 50, file, file + 1, 0, gtids, 1, 1, "9.7.4"), b"")
+        write_index(disk, made.path, Summary(name, 100 + file % 50, file, file + 1, 0, gtids, 1, 1, "9.7.4"), b"")
 
 
 @pytest.fixture

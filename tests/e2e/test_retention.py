@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Callable
 from contextlib import closing
 from functools import partial
@@ -15,7 +17,8 @@ import pymysql
 import pytest
 from pymysql.cursors import Cursor
 
-from testbed.binlogd import Binlogd
+from binlogd.receiver.purging import GRACE
+from testbed.binlogd import WAIT_TIMEOUT, Binlogd
 from testbed.cluster import Cluster, checksum_all
 from testbed.mysqld import Server
 from testbed.proxy import Proxy
@@ -54,6 +57,25 @@ def told(server: Server | Binlogd, sql: str) -> tuple[int, list[tuple[str, int, 
         return 0, list(cursor.fetchall())
 
 
+def listed(binlogd: Binlogd) -> list[str]:
+    """`binlogd list`."""
+    command = [sys.executable, "-m", "binlogd", "list", "--json", "--data-dir", str(binlogd.data)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    return [row["name"] for row in json.loads(done.stdout)]
+
+
+def over_http(binlogd: Binlogd) -> list[int]:
+    """How many files there are by /api/status, /api/files and /metrics."""
+
+    def asked(path: str) -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{binlogd.http_port}{path}", timeout=10) as answer:
+            return str(answer.read().decode())
+
+    found = re.search(r"^binlogd_store_files (\d+)", asked("/metrics"), re.MULTILINE)
+    assert found
+    return [json.loads(asked("/api/status"))["store"]["files"], json.loads(asked("/api/files"))["files"], int(found[1])]
+
+
 def fill(source: Server, files: int) -> None:
     for number in range(files):
         source.execute(*(f"INSERT INTO d.t (x) VALUES ({number})" for _ in range(3)), "FLUSH BINARY LOGS")
@@ -86,6 +108,9 @@ def test_purging_as_mysqld_does(cluster: Cluster, binlogd: MakeBinlogd) -> None:
         assert told(ours, sql) == told(source, sql), sql
         assert names(ours) == names(source), sql
         assert (purged(ours), ours.gtid_executed) == (purged(source), executed), sql
+    left = names(ours)
+    assert (listed(ours), ours.status()["store"]["files"]) == (left, len(left)), "at once, unlinked or not"
+    ours.wait_until(lambda: over_http(ours) == [len(left)] * 3, "the same over HTTP, as of some seconds ago")
     ours.wait_until(lambda: ours.stored() == names(source), "the files to be gone")
     assert (ours.file(third).parent / "mysql-bin.index").read_text().split() == [f"./{name}" for name in names(source)]
 
@@ -111,14 +136,9 @@ def test_purging_as_mysqld_does(cluster: Cluster, binlogd: MakeBinlogd) -> None:
     empty.stop()
 
     # All but the newest: it is the active file, and the attached replica is at it.
-    ours.stop()
-    ours.settings["store.keep"] = "1ms"
-    ours.start()
-    ours.wait_streaming()
+    ours.wait_until(lambda: purge(ours, "--keep", "1ms")[0] == 0 and len(names(ours)) == 1, "nobody at the old files")
     ours.wait_until(lambda: len(ours.stored()) == 1, "the files to be gone")
-    ours.wait_until(lambda: len(names(ours)) == 1, "them to be gone for clients")
     assert ours.gtid_executed == executed
-    assert ours.status()["store"]["retention"]["keep_s"] == 0.001
     removals = [line for line in ours.log.splitlines() if "a file is removed" in line]
     assert len(removals) == 2 + 5, "those of the first life by PURGE, and of the last by age"
     fill(source, 2)
@@ -156,6 +176,42 @@ def test_what_an_attached_replica_has_not_read_stays(
     behind.wait_for_gtid(source.gtid_executed)
     ours.wait_until(lambda: purge(ours, "--keep", "1ms")[0] == 0 and names(ours) == [newest], "nobody at the old files")
     ours.wait_until(lambda: ours.stored() == [newest], "all but the newest to be gone")
+    assert checksum_all(behind) == checksum_all(source)
+
+
+@pytest.mark.slow
+def test_replicas_have_time_to_come_back_after_a_restart(cluster: Cluster, binlogd: MakeBinlogd) -> None:
+    """Of binlogd, and of the sender alone; then files go by age."""
+    stays = "replicas may be about to attach again"
+    source = cluster.server("source")
+    source.execute("CREATE DATABASE d", "CREATE TABLE d.t (id INT AUTO_INCREMENT PRIMARY KEY, x INT)")
+    ours = binlogd(source)
+    behind = cluster.replica(ours.address, "behind")
+    behind.wait_for_gtid(source.gtid_executed)
+    behind.stop_replica()  # as between two attempts to connect
+    fill(source, 3)
+    ours.wait_for(source)
+    before = names(ours)
+    ours.kill()
+    ours.start(store__keep="1ms")
+    ours.wait_streaming()
+    ours.wait_until(lambda: stays in ours.log, "a file that stays for now")
+    assert names(ours) == before
+    assert "retention_blocked" not in [alarm["code"] for alarm in ours.status()["alarms"]], "it is over soon"
+    behind.start_replica()
+    behind.wait_for_gtid(source.gtid_executed)
+    assert checksum_all(behind) == checksum_all(source)
+    ours.wait_until(lambda: ours.stored() == before[-1:], "the files to be gone", GRACE + WAIT_TIMEOUT)
+    assert ours.status()["store"]["retention"]["keep_s"] == 0.001
+
+    behind.stop_replica()
+    ours.kill_child("serve")
+    ours.wait_answering()
+    fill(source, 3)
+    ours.wait_for(source)
+    ours.wait_until(lambda: ours.log.count(stays) == 2, "a file that stays for now, again")
+    behind.start_replica()
+    behind.wait_for_gtid(source.gtid_executed)
     assert checksum_all(behind) == checksum_all(source)
 
 

@@ -25,6 +25,13 @@ from tests.store.support import FIRST, SECOND, Quick, chain, data_of, make_store
 from tests.store.test_retention import NAMES, two_timelines
 
 BIG = 10**12
+GRACE = module.GRACE
+
+
+@pytest.fixture(autouse=True)
+def settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All replicas have had time to attach, but where a test says something else."""
+    monkeypatch.setattr(module, "GRACE", 0.0)
 
 
 class Volume(Quick):
@@ -261,12 +268,13 @@ def test_what_was_removed_and_is_being_read_is_told(tmp_path: Path) -> None:
 
 def test_a_sender_that_shows_nothing_yet_is_waited_for(tmp_path: Path) -> None:
     at = At(one(tmp_path), Limits(max_size=1))
-    at.readers = said_by({"oldest": None, "reading": []})
+    at.readers = said_by({"oldest": None, "reading": [], "serving_s": 0})
     assert at.look(2) == NAMES[:5]
     assert at.told
-    at.readers = said_by({"oldest": [1, NAMES[4]], "reading": []})
+    at.readers = said_by({"oldest": [1, NAMES[4]], "reading": [], "serving_s": 1})
     assert at.look() == [NAMES[4]]
-    assert said_by({"reading": []}) is None, "of a version that does not say"
+    assert said_by({"reading": [], "serving_s": 1}) is None, "of a version that does not say"
+    assert said_by({"oldest": None, "reading": []}) is None
 
 
 def test_what_blocked_is_forgotten_when_nothing_is_wanted_any_more(tmp_path: Path) -> None:
@@ -278,6 +286,77 @@ def test_what_blocked_is_forgotten_when_nothing_is_wanted_any_more(tmp_path: Pat
     disk.free = BIG
     at.look()
     assert at.purging.snapshot()["blocked_by"] is None
+
+
+# --- a sender that has just begun ---
+
+
+@pytest.mark.parametrize("limits", [Limits(max_size=1), Limits(keep=1)])
+def test_replicas_have_time_to_attach_to_a_new_sender(
+    tmp_path: Path, limits: Limits, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And what one reads that came back in that time stays."""
+    monkeypatch.setattr(module, "GRACE", GRACE)
+    folder = one(tmp_path)
+    for name in NAMES[:5]:
+        os.utime(folder.timelines()[0].path / name, (1, 1))
+    at = At(folder, limits)
+    for serving in (0.0, GRACE - 5):
+        at.readers = Readers((1, FIRST), (), serving)
+        assert at.look(2) == NAMES[:5]
+    assert load(folder.binlogs).first == ALL
+    assert at.purging.snapshot()["blocked_by"] is None, "no alarm: it is over soon"
+    assert caplog.text.count("replicas may be about to attach again") == 1
+    at.readers = Readers((1, FIRST), ((1, SECOND),), GRACE)
+    at.look()
+    assert load(folder.binlogs).first == (1, SECOND)
+
+
+def test_without_a_sender_it_may_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "GRACE", GRACE)
+    at = At(one(tmp_path), Limits(max_size=1))
+    assert at.look(2) == NAMES[:5]
+    assert at.purging._alone is not None
+    at.purging._alone -= GRACE  # it was found gone so long ago
+    at.readers = Readers((1, FIRST), (), GRACE / 2)
+    assert at.look(2) == NAMES[:5], "it is there again"
+    at.readers = NO_READERS
+    assert at.look(2) == NAMES[:5], "and gone again, as of now"
+    assert at.purging._alone is not None
+    at.purging._alone -= GRACE
+    assert at.look(2) == NAMES[4:5]
+
+
+def test_when_nothing_should_go_nobody_knows_how_long_there_was_no_sender(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "GRACE", GRACE)
+    at = At(one(tmp_path), Limits(max_size=1))
+    at.look()
+    assert at.purging._alone is not None
+    at.purging._alone -= GRACE
+    at.purging.reload(Limits())
+    at.look()
+    at.purging.reload(Limits(max_size=1))
+    assert at.look(2) == NAMES[:5]
+
+
+def test_what_does_not_wait_for_replicas_to_attach(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An order; min_free, for as much as it asks for; and all, once receiving has stopped for want of room."""
+    monkeypatch.setattr(module, "GRACE", GRACE)
+    folder = one(tmp_path / "order")
+    at = At(folder, Limits())
+    at.purging.order({"to": SECOND})
+    assert load(folder.binlogs).first == (1, SECOND)
+    folder = one(tmp_path / "min_free")
+    size = size_of(folder, FIRST)
+    at = At(folder, Limits(max_size=1, min_free=200), Volume(200 - size, 0))
+    at.look()
+    assert load(folder.binlogs).first == (1, SECOND), "and not max_size"
+    folder = one(tmp_path / "full")
+    at = At(folder, Limits(max_size=1), needed=1)
+    at.look()
+    assert load(folder.binlogs).first == (1, NAMES[4])
 
 
 # --- beside the receiving thread ---

@@ -239,6 +239,7 @@ def test_a_snapshot(service: Service) -> None:
     published = snapshot.pop("published")
     assert snapshot.pop("damaged") == []
     assert snapshot.pop("oldest") == service.catalog.oldest
+    assert snapshot.pop("serving_s") == 0, "nobody is let in yet"
     assert snapshot.pop("reading") == [(1, NEWEST)]
     assert snapshot == {
         "connections": 2,

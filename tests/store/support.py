@@ -7,12 +7,19 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
 
 from binlogd.binlog.events import FormatDescription
 from binlogd.store.disk import Disk
 from binlogd.store.layout import DataFolder, Timeline
 from binlogd.store.publication import NOTHING, Publication
 from binlogd.store.recovery import Recovered
+from binlogd.store.removal import collect, commit, look_at
+from binlogd.store.removed import files_left, load
+from binlogd.store.retention import File, Going
 from binlogd.store.tail import Tail
 from tests.binlog.making import SID_A, UUID_A, Log
 
@@ -191,3 +198,24 @@ def chain(count: int, transactions: int = 2) -> dict[str, Log]:
 
 def data_of(logs: Mapping[str, Log]) -> dict[str, bytearray]:
     return {name: log.data for name, log in logs.items()}
+
+
+def remove_to(folder: DataFolder, number: int, *, unlinked: bool = True) -> None:
+    """Remove the oldest ``number`` files, as retention does; not ``unlinked``: somebody is still at one of them."""
+    listing = files_left(folder, load(folder.binlogs).first)
+    files = [File(timeline.number, name, 0) for timeline, name in listing]
+    leaving = look_at(folder, [Going(file, "a test") for file in files[:number]])
+    removed = commit(Quick(), folder, leaving, files[number])
+    assert not unlinked or collect(Quick(), folder, removed, patience=False)
+
+
+def purging_at_first(patch: pytest.MonkeyPatch, module: ModuleType, name: str, folder: DataFolder) -> None:
+    """The two oldest files go just before something is read for the first time."""
+    real, todo = getattr(module, name), [2]
+
+    def read(*arguments: Any, **options: Any) -> Any:
+        if todo:
+            remove_to(folder, todo.pop())
+        return real(*arguments, **options)
+
+    patch.setattr(module, name, read)

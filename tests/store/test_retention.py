@@ -20,7 +20,7 @@ from binlogd.store.reader import publication_of, read_store
 from binlogd.store.recovery import recover
 from binlogd.store.removal import collect, commit, look_at, newly_purged
 from binlogd.store.removed import ALL, FILES, First, Removed, encode, files_left, load, save, unsound
-from binlogd.store.retention import File, Going, Limits, Verdict, decide
+from binlogd.store.retention import File, Going, Limits, Verdict, decide, should_go
 from tests.binlog.making import SID_B, UUID_A, UUID_B, Log
 from tests.store.powerloss import FailingPower, Fate, Killed, put
 from tests.store.support import Quick, chain, data_of, make_store, tail_of
@@ -32,15 +32,8 @@ WRITTEN = {file: time + 10 for file, time in TIMES.items()}
 
 
 def going(limits: Limits, *, readers: tuple[First, ...] = (), free: int = 0, now: float = 1000) -> Verdict:
-    return decide(
-        STORE,
-        limits,
-        now=now,
-        free=free,
-        readers=readers,
-        last_time=TIMES.__getitem__,
-        written=WRITTEN.__getitem__,
-    )
+    reasons = should_go(STORE, limits, now=now, free=free, last_time=TIMES.__getitem__, written=WRITTEN.__getitem__)
+    return decide(STORE, reasons, readers)
 
 
 def count(limits: Limits, *, readers: tuple[First, ...] = (), free: int = 0) -> tuple[int, int | None]:
@@ -73,10 +66,8 @@ def test_what_goes() -> None:
 def test_the_newest_file_stays() -> None:
     for limits in (Limits(keep=1), Limits(max_size=1), Limits(min_free=10**9), Limits(before=10**9)):
         assert count(limits) == (3, 0)
-    nothing = decide(
-        [], Limits(keep=1), now=9, free=0, readers=(), last_time=TIMES.__getitem__, written=TIMES.__getitem__
-    )
-    assert nothing == Verdict((), None)
+    nothing = should_go([], Limits(keep=1), now=9, free=0, last_time=TIMES.__getitem__, written=TIMES.__getitem__)
+    assert decide([], nothing, ()) == Verdict((), None)
 
 
 def test_what_is_being_read_stays_and_what_is_behind_it() -> None:

@@ -289,6 +289,7 @@ def _store(
     identity: Identity | None = None
     held: StoreFacts | None = None
     executed = GtidSet()
+    room: int | None = None
     try:
         if folder.auto_cnf.exists():
             identity = folder.identity(Disk())  # which writes nothing when there is one
@@ -309,6 +310,8 @@ def _store(
             number = f"{status['files']} file{'s' * (status['files'] > 1)}"
             lines.append(ok("store", f"{number}, {size}, up to {end['file']}:{end['position']}"))
             lines += _growth(settings.store, status, time.time())
+        room, absurd = _retention(settings.store, status["bytes"], *_disk(folder.path))
+        lines += absurd
         for file in status["damaged"]:
             name = f"{file['timeline']:04}:{file['file']}" if len(timelines) > 1 else file["file"]
             lines.append(fail(f"store.{name}", file["message"], file["hint"]))
@@ -325,8 +328,39 @@ def _store(
         executed=executed,
         attached=attached,
         streaming=receiver is not None and receiver["source"]["state"] == "streaming",
+        room=room,
     )
     return identity, ours, lines
+
+
+def _disk(path: Path) -> tuple[int, int]:
+    """Free bytes, and the size, of the disk that the folder is on, or will be made on."""
+    there = next(place for place in (path, *path.absolute().parents) if place.exists())
+    space = os.statvfs(there)
+    return space.f_bavail * space.f_frsize, space.f_blocks * space.f_frsize
+
+
+def _retention(limits: Store, held: int, free: int, total: int) -> tuple[int | None, list[Line]]:
+    """What is left to all files together, of which there are ``held`` bytes: None, no limit; and what is absurd."""
+    from binlogd.units import human_size
+
+    subject, rooms, lines = "store.retention", [], []
+    if limits.min_free is not None:
+        asked = f"store.min_free is {human_size(limits.min_free)}"
+        rooms.append(free + held - limits.min_free)
+        if limits.min_free >= total:
+            text = f"{asked}, and the disk has {human_size(total)}: nothing is ever received"
+            return None, [fail(subject, text, "lower store.min_free, or move data_dir to a larger disk")]
+        if rooms[0] <= 0:
+            text = f"{asked}, and {human_size(free + held)} would be free with every file gone: nothing can be kept"
+            return None, [warn(subject, text, "lower store.min_free, or remove what else fills that disk")]
+    if limits.max_size is not None:
+        rooms.append(limits.max_size)
+        if limits.max_size > total:
+            text = f"store.max_size is {human_size(limits.max_size)}, and the disk has {human_size(total)}"
+            hint = "lower store.max_size, or leave it out and set store.min_free, such as 5GiB"
+            lines.append(warn(subject, f"{text}: no file ever goes for it", hint))
+    return min(rooms, default=None), lines
 
 
 def _growth(limits: Store, status: dict[str, Any], now: float) -> Iterator[Line]:

@@ -42,11 +42,12 @@ def command(
     T is a moment as 2026-11-22T18:00:00.25Z; without a zone it is local time. A transaction has the time of its commit
     at the server where it was made; from servers older than MySQL 8.0, and MariaDB, that of its first statement, to
     the second. What is wanted and was purged, or is not stored, is named, with exit code 1, before anything is
-    written. Exit code 4: a file is damaged; what was written before it is whole transactions.
+    written. Exit code 4: a file is damaged, or was purged meanwhile; what was written before it is whole transactions.
     """
     from binlogd.cli.bar import a_bar
     from binlogd.cli.stores import a_moment, existing_store, gtid_set, published
     from binlogd.store.extract import Extraction, Wanted, plan
+    from binlogd.store.removed import as_if_begun_later
 
     wanted = Wanted(
         without=None if from_gtid is None else gtid_set("--from-gtid", from_gtid),
@@ -59,7 +60,7 @@ def command(
     if sys.stdout.isatty():
         raise click.UsageError("a binary log is no text for a terminal: add > FILE, or | mysqlbinlog - to read it")
     folder = existing_store(data_dir, config)
-    planned = plan(folder, wanted, published(folder))
+    planned = as_if_begun_later(folder.binlogs, lambda: plan(folder, wanted, published(folder)))
     with a_bar() as tell:
         Extraction(planned, _write, None if tell is None else lambda done, total: tell(done, total, "")).run()
 

@@ -51,18 +51,21 @@ def command(gtid: str | None, time: str | None, as_json: bool, config: str | Non
 def _by_gtid(folder: DataFolder, wanted: GtidSet) -> tuple[list[Place], str, str]:
     """The places, what is not stored, and what to do about that."""
     from binlogd.cli.stores import published
+    from binlogd.store.removed import as_if_begun_later
     from binlogd.store.seek import find_gtids
 
-    places, missing = find_gtids(folder, wanted, published(folder))
+    places, missing = as_if_begun_later(folder.binlogs, lambda: find_gtids(folder, wanted, published(folder)))
     return places, missing.compact(), "see gtid_executed and gtid_purged in `binlogd status`"
 
 
 def _by_time(folder: DataFolder, moment: float) -> tuple[list[Place], str, str]:
     from binlogd.cli.stores import published
+    from binlogd.store.removed import as_if_begun_later
     from binlogd.store.seek import begins, find_time
 
-    place = find_time(folder, math.ceil(moment), published(folder))
-    beginning = begins(folder)
+    place, beginning = as_if_begun_later(
+        folder.binlogs, lambda: (find_time(folder, math.ceil(moment), published(folder)), begins(folder))
+    )
     asked = _time(math.floor(moment))
     if beginning is None or place is None:
         return [], asked, "the newest transaction is older; `binlogd list` shows the times"

@@ -16,12 +16,16 @@ import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 from binlogd.errors import BinlogdError
 from binlogd.store.index import read_recorded
 from binlogd.store.layout import DataFolder, Timeline
+from binlogd.store.removed import files_left
+from binlogd.store.removed import load as load_removed
 
 MOST_CELLS = 160  # in a timeline: what a map shows of one at a glance
 MOST_ALL = 640  # in all: some hundred bytes of JSON each
@@ -96,10 +100,10 @@ class Inventory:
     def _look(self, status: dict[str, Any]) -> list[tuple[Timeline, list[Entry]]]:
         store = status["store"]
         damaged = frozenset((file["timeline"], file["file"]) for file in store["damaged"])
-        listing = []
+        left: list[tuple[Timeline, str]] = []
         with suppress(BinlogdError):  # status["store"]["error"] tells of it
-            listing = [(timeline, timeline.binlogs()) for timeline in self._folder.timelines()]
-        listing = [(timeline, names) for timeline, names in listing if names]
+            left = files_left(self._folder, load_removed(self._folder.binlogs).first)
+        listing = [(timeline, [name for _, name in group]) for timeline, group in groupby(left, key=itemgetter(0))]
         kept: dict[Path, Entry] = {}
         stored = []
         for timeline, names in listing:

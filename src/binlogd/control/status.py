@@ -20,6 +20,8 @@ from binlogd.errors import BinlogdError
 from binlogd.store.layout import DataFolder
 from binlogd.store.publication import NOTHING, Publication
 from binlogd.store.reader import StoredFile, publication_of, read_file, read_store
+from binlogd.store.removed import files_left
+from binlogd.store.removed import load as load_removed
 
 MISSING_HINT = "what the source still has is fetched again by itself; see who changes files in the data folder"
 CORRUPT_TIMES = 3  # in a row at one place, before it is an alarm: once or twice is a network's hiccup
@@ -67,13 +69,15 @@ def store_status(folder: DataFolder, receiver: dict[str, Any] | None) -> dict[st
     oldest_time = error = space = None
     publication = NOTHING
     try:
-        listing = [(timeline, name) for timeline in folder.timelines() for name in timeline.binlogs()]
-        files = len(listing)
-        size = sum(_size(timeline.path / name) for timeline, name in listing)
         if receiver is not None and receiver["publication"] is not None:
             publication = Publication.decode(receiver["publication"])
-            damaged = receiver.get("damaged", [])
+            damaged, first = receiver.get("damaged", []), publication.first
         else:
+            first = load_removed(folder.binlogs).first
+        listing = files_left(folder, first)  # what was removed may be there for a while yet
+        files = len(listing)
+        size = sum(_size(timeline.path / name) for timeline, name in listing)
+        if receiver is None or receiver["publication"] is None:
             publication = publication_of(_noting(read_store(folder), damaged))
         if files > 1:
             oldest_time = read_file(*listing[0], finished=True).summary.first_time or None

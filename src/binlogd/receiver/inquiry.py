@@ -41,6 +41,7 @@ _VARIABLES = (
     "binlog_row_image",
     "log_replica_updates",
     "log_slave_updates",
+    "max_binlog_size",
 )
 
 

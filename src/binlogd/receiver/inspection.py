@@ -19,7 +19,7 @@ from binlogd.receiver.inquiry import PERSIST_SINCE, Registered, SourceState, gra
 from binlogd.receiver.plan import SourceFacts, StoreFacts, check_identity
 from binlogd.receiver.succession import Refuse, Resume, decide
 from binlogd.store.layout import binlog_base, binlog_number
-from binlogd.units import format_duration
+from binlogd.units import format_duration, human_size
 
 OLDEST = (5, 6, 0)  # the first with CRC in events and a FORMAT_DESCRIPTION that says so
 GTID_ONLINE_SINCE = (5, 7, 6)  # gtid_mode can be changed without a restart
@@ -52,6 +52,7 @@ class Ours:
 
     ``store`` is where the store ends, None while it is empty, and ``executed`` what it holds and what was purged;
     ``streaming`` says that a receiver of this store dumps from a source now, ``attached`` that it acknowledges too.
+    ``room`` is how many bytes retention leaves to all files, None when they are not limited.
     """
 
     server_id: int | None
@@ -62,6 +63,7 @@ class Ours:
     executed: GtidSet
     attached: bool
     streaming: bool = False
+    room: int | None = None
 
 
 def inspect(source: SourceState, ours: Ours) -> list[Finding]:
@@ -81,7 +83,7 @@ def inspect(source: SourceState, ours: Ours) -> list[Finding]:
     findings += _semi_sync(source, ours)
     findings += _durability(source)
     if not source.is_binlogd:  # which keeps files as its store.keep says
-        findings.append(_expiry(source))
+        findings += [_expiry(source), *_file_size(source, ours)]
     findings.append(_history(source, ours))
     return findings
 
@@ -439,6 +441,19 @@ def _expiry(source: SourceState) -> Finding:
         return _ok("source.binlog_expiry", text)
     week = source.setting(name, str(7 * 86_400 // unit))
     return _warn("source.binlog_expiry", f"{text}: when binlogd is down for longer, a gap remains", week)
+
+
+def _file_size(source: SourceState, ours: Ours) -> Iterator[Finding]:
+    """Whether what is kept has room for one binary log at all."""
+    size = int(source.variables.get("max_binlog_size", "0"))
+    if ours.room is not None and ours.room < size:
+        yield _warn(
+            "source.max_binlog_size",
+            f"is {human_size(size)}, and store.max_size and store.min_free leave {human_size(ours.room)} to all files:"
+            " a file goes as soon as the next one begins",
+            "raise store.max_size or lower store.min_free, so that several of them are kept; or begin a new file more"
+            f" often: {source.setting('max_binlog_size', str(max(ours.room // 8 // 4096 * 4096, 4096)))}",
+        )
 
 
 def _history(source: SourceState, ours: Ours) -> Finding:

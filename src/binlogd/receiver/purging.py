@@ -5,7 +5,9 @@ whether ``keep`` and ``max_size`` do; PURGE and `binlogd purge` ask through ``or
 store/retention.py, and goes by the steps of store/removal.py. Between the decision and the first unlink stand two
 questions to the sender:
 
-    who reads what     when it does not answer nothing goes by itself in this round, for nobody knows what is needed
+    who reads what     when it does not answer nothing goes by itself in this round, for nobody knows what is needed;
+                       when it has not served for GRACE yet nothing goes for ``keep`` and ``max_size``, for whoever
+                       was reading before may not be attached again
     what is shown      the note is durable and published by now; a file is unlinked when the sender has taken that in,
                        so that nobody begins with it any more, and nobody is at it who has begun meanwhile
 
@@ -46,7 +48,7 @@ from binlogd.store.removal import (
     newly_purged,
 )
 from binlogd.store.removed import ALL, First, files_left, load, order_of
-from binlogd.store.retention import File, Limits, Verdict, decide
+from binlogd.store.retention import File, Limits, Verdict, decide, should_go
 
 LOOK = 1.0  # seconds between two looks at free space
 ROUND = 5.0  # seconds between two at ages and sizes while no file is finished
@@ -56,11 +58,14 @@ AHEAD_SHARE = 8  # … or one in so many of the disk's, or min_free itself, if t
 LATE = 30.0  # seconds in which a disk may come to show what was unlinked as free
 PATIENCE = 60.0  # seconds that the receiving thread may need between a new file and its line in the list, and far more
 
+GRACE = 120.0  # seconds for replicas to attach to a new sender: two of their SOURCE_CONNECT_RETRY, 60 by default
+
 ER_UNKNOWN_TARGET_LOG = 1373
 ER_WRONG_ARGUMENTS = 1210
 ER_LOG_PURGE_UNKNOWN = 1377
 UNKNOWN_TARGET = "Target log not found in binlog index"
 NOBODY_KNOWS = "the sender does not say who reads what: nothing is removed until it does"
+COMING_BACK = "a file should go and stays for now: replicas may be about to attach again"
 
 log = get_logger(__name__)
 
@@ -70,10 +75,12 @@ class Readers:
     """What the sender says: the oldest file that it shows, and who is at which.
 
     ``oldest`` is ALL for one that shows nothing yet, and may be about to take any; None: there is no sender.
+    ``serving`` is for how many seconds replicas could attach by now.
     """
 
     oldest: First | None
     places: tuple[First, ...]
+    serving: float = 0.0
 
 
 NO_READERS = Readers(None, ())
@@ -84,12 +91,13 @@ AskReaders = Callable[[], Readers | None]
 
 def said_by(sender: Mapping[str, Any] | None) -> Readers | None:
     """From a sender's status. None when it does not say: one of an older version is none that nobody reads from."""
-    if sender is None or "oldest" not in sender:
+    if sender is None or not sender.keys() >= {"oldest", "reading", "serving_s"}:
         return None
     oldest = sender["oldest"]
     return Readers(
         ALL if oldest is None else (int(oldest[0]), str(oldest[1])),
         tuple((int(timeline), str(name)) for timeline, name in sender["reading"]),
+        float(sender["serving_s"]),
     )
 
 
@@ -178,15 +186,14 @@ class Store:
                 known = self._written[file.place] = path.stat().st_mtime
         return known
 
-    def decide(self, files: list[File], limits: Limits, readers: Readers, free: int) -> Verdict:
-        """What goes now."""
+    def should_go(self, files: list[File], limits: Limits, free: int) -> list[str]:
+        """Why the first of them should go now."""
         newest, now = files[-1].place if files else None, time.time()
-        return decide(
+        return should_go(
             files,
             limits,
             now=now,
             free=free,
-            readers=readers.places,
             last_time=lambda file: self.last_time(file) if file.place != newest else now,
             written=lambda file: self.written(file) if file.place != newest else now,
         )
@@ -228,6 +235,7 @@ class Purging:
         self._turn = threading.Lock()  # of deciding and removing: ours, an order's thread or the receiving one
         self._stop = threading.Event()
         self._due = threading.Event()
+        self._alone: float | None = None  # since when files should go and there is no sender
         self._file = ""  # the newest when ages and sizes were last looked at
         self._looked = -ROUND
         self._said = ""
@@ -311,21 +319,38 @@ class Purging:
         if limits.min_free is not None and free < limits.min_free + self._ahead(limits.min_free, total):
             files = self._store.files()
             wanted = self._reachable(replace(wanted, min_free=limits.min_free), files, free, total)
-        verdict = Verdict((), None)
+        reasons: list[str] = []
         if wanted != Limits():
             files = files or self._store.files()
-            verdict = self._store.decide(files, wanted, NO_READERS, free)
-        if not verdict.going:
+            reasons = self._store.should_go(files, wanted, free)
+        if not reasons[: len(files) - 1]:  # the newest stays: nobody needs to be asked
             if due:
-                self._blocked = None
+                self._blocked = self._alone = None
             return
         readers = self._readers()
         if readers is None:
-            self._say(NOBODY_KNOWS, wanted=len(verdict.going))
+            self._say(NOBODY_KNOWS, wanted=len(reasons))
             return
-        verdict = self._store.decide(files, wanted, readers, free)
+        if self._are_coming_back(readers):
+            wanted = replace(wanted, keep=None, max_size=None)
+            reasons, held = self._store.should_go(files, wanted, free), reasons
+            if len(reasons) < len(held):
+                self._say(COMING_BACK, file=files[len(reasons)].qualified, reason=held[len(reasons)])
+        verdict = decide(files, reasons, readers.places)
         self._tell_blocked(verdict, due=due)
         self._remove(files, verdict)
+
+    def _are_coming_back(self, readers: Readers) -> bool:
+        """Whether replicas may be about to attach again: the sender began less than GRACE ago, or was found gone then.
+
+        When receiving has stopped for want of room they are not waited for: the source's commits wait for us.
+        """
+        now = time.monotonic()
+        if readers.oldest is not None:
+            self._alone, since = None, now - readers.serving
+        else:
+            since = self._alone = now if self._alone is None else self._alone
+        return now - since < GRACE and not self._needed()
 
     def _ahead(self, min_free: int, total: int) -> int:
         return max(min(AHEAD, total // AHEAD_SHARE, min_free), self._needed())
@@ -472,7 +497,7 @@ class Purging:
         readers = self._readers()
         if readers is None:
             raise Refusal(ER_LOG_PURGE_UNKNOWN, "HY000", f"{NOBODY_KNOWS}; try again")
-        verdict = self._store.decide(files, limits, readers, self._space()[0])
+        verdict = decide(files, self._store.should_go(files, limits, self._space()[0]), readers.places)
         dry = request.get("dry_run") is True
         leaving = look_at(self._folder, verdict.going) if dry else self._remove(files, verdict)
         blocked = verdict.blocked

@@ -126,6 +126,7 @@ class Listener:
     async def _accept(self) -> None:
         loop = asyncio.get_running_loop()
         service = self._service
+        service.begin()
         said = False
         while True:
             try:

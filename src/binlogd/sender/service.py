@@ -134,6 +134,7 @@ class Service:
         self._port = port
         self._ask_receiver = ask_receiver
         self._started = time.monotonic()
+        self._accepting: float | None = None  # since when, once clients are let in
         self._next_id = 1
 
     def reload(
@@ -151,6 +152,10 @@ class Service:
         return None if self._ask_receiver is None else await self._ask_receiver(question)
 
     # --- connections ---
+
+    def begin(self) -> None:
+        """Clients are let in from now on."""
+        self._accepting = time.monotonic()
 
     def open_connection(self, address: str, port: int) -> Connection:
         """A client came."""
@@ -325,6 +330,7 @@ class Service:
             "sent_bytes": self.sent_bytes(),
             "sent_events": self.sent_events(),
             "published": {"file": publication.file, "position": publication.position},
+            "serving_s": 0.0 if self._accepting is None else time.monotonic() - self._accepting,
             "oldest": self.catalog.oldest,
             "reading": [c.dump.reading for c in self.connections.values() if c.dump is not None],
             "damaged": self.catalog.damage.snapshot(),

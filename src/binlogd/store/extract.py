@@ -37,8 +37,8 @@ from binlogd.binlog.gtid import GtidSet
 from binlogd.binlog.gtid_events import PreviousGtids
 from binlogd.binlog.header import BINLOG_MAGIC, ChecksumAlgorithm, Header
 from binlogd.binlog.walk import Walk
-from binlogd.errors import BinlogdError, EventError, StoreDamaged
-from binlogd.store.disk import explained
+from binlogd.errors import BinlogdError, EventError, StoreDamaged, StoreUnreadable
+from binlogd.store.disk import STORE_MISSING, explained
 from binlogd.store.index import read_marks
 from binlogd.store.layout import DataFolder
 from binlogd.store.publication import Publication
@@ -55,7 +55,8 @@ from binlogd.store.reader import (
     read_previous,
     walk_blocks,
 )
-from binlogd.store.seek import Stored, leap, listing, made
+from binlogd.store.removed import was_removed
+from binlogd.store.seek import Stored, furthest, holds, listing, made
 
 PENDING = 4 * BLOCK  # bytes put out of a transaction before it is looked whether it ends
 
@@ -322,7 +323,7 @@ class Extraction:
         return self._excerpt.settled_position
 
     def run(self) -> None:
-        """Write everything. StoreDamaged: a file is damaged, and the output ends before that."""
+        """Write everything. StoreError: a file is damaged, or was purged meanwhile, and the output ends before that."""
         for part in self._plan.parts:
             if self._excerpt.ended:
                 break
@@ -339,7 +340,7 @@ class Extraction:
             if self._excerpt.begun:
                 self._describe(head, self._plan.before)
             covering = None if part.all_of_it and self._excerpt.begun else self._covering(part)
-            offset = self._leap(part, head) if self._excerpt.begun else head.events
+            offset = self._leap(part, descriptor, head) if self._excerpt.begun else head.events
             walk = Walk(position=offset, checksum=head.algorithm.length)
             self._excerpt.begin(walk, covering)
             gathered = Gathered()
@@ -372,24 +373,18 @@ class Extraction:
 
         return covering
 
-    def _leap(self, part: Part, head: Head) -> int:
+    def _leap(self, part: Part, descriptor: int, head: Head) -> int:
         """Where to begin: behind what is left out of the file's beginning, as far as its marks tell."""
         if part.all_of_it:
             return head.events
         unwanted = part.file.summary.added & part.left_out
         if self._plan.wanted.within is not None:
             unwanted |= part.file.summary.added - self._plan.wanted.within
-        path = part.file.path
-        marks = part.file.marks or read_marks(path)
-        found = leap(
-            path,
-            marks,
-            events=head.events,
-            end=part.file.size,
-            has=unwanted,
-            checksum_length=head.algorithm.length,
-        )
-        return head.events if found is None else found
+        marks = part.file.marks or read_marks(part.file.path)
+        mark = furthest(marks, head.events, part.file.size, unwanted)
+        if mark is None or not holds(descriptor, mark, part.file.size, head.algorithm.length):
+            return head.events
+        return mark.offset
 
     def _copy(self, descriptor: int, walk: Walk, part: Part, head: Head, gathered: Gathered) -> None:
         """Everything from where the walk stands to the file's end."""
@@ -481,9 +476,19 @@ class Extraction:
 
 @contextmanager
 def _opened(file: StoredFile) -> Iterator[tuple[int, Head]]:
-    """The file and its head."""
-    with explained("read", file.path):
-        descriptor = os.open(file.path, os.O_RDONLY | os.O_CLOEXEC)
+    """The file and its head. From here on it can be read even if it is removed meanwhile."""
+    try:
+        with explained("read", file.path):
+            descriptor = os.open(file.path, os.O_RDONLY | os.O_CLOEXEC)
+    except StoreUnreadable as bad:
+        if bad.alarm == STORE_MISSING and was_removed(file.timeline, file.name):
+            raise StoreUnreadable(
+                f"{file.path} was purged before it could be read; the output ends before it, with a whole transaction",
+                hint="dump again what is still stored, or from another copy; a longer store.keep, or a larger"
+                " store.max_size, leaves time to read",
+                alarm=STORE_MISSING,
+            ) from bad
+        raise
     try:
         with explained("read", file.path):
             try:

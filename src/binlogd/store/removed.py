@@ -15,16 +15,19 @@ unsound the other one counts. Before a file goes both are the same (removal.py).
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from binlogd.binlog.crc import crc32
 from binlogd.binlog.gtid import GtidSet
-from binlogd.errors import StoreDamaged
-from binlogd.store.disk import Disk, explained
+from binlogd.errors import StoreDamaged, StoreUnreadable
+from binlogd.store.disk import STORE_MISSING, Disk, explained
 from binlogd.store.layout import DataFolder, Timeline, binlog_number, is_binlog_name
+
+T = TypeVar("T")
 
 FILES = ("removed.json", "removed.copy.json")
 
@@ -77,6 +80,20 @@ def begin_of_left(listing: Sequence[tuple[Timeline, str]], first: First) -> int:
 def was_removed(timeline: Timeline, name: str) -> bool:
     """Whether the note says by now that this file, which is not there, is gone."""
     return (timeline.number, binlog_number(name)) < order_of(load(timeline.path.parent).first)
+
+
+def as_if_begun_later(folder: Path, look: Callable[[], T]) -> T:
+    """What ``look`` finds, which writes nothing; from its beginning when a file that it came to was removed meanwhile.
+
+    ``folder`` is a store's ``binlogs``. So often at most as files are removed.
+    """
+    while True:
+        first = load(folder).first
+        try:
+            return look()
+        except StoreUnreadable as bad:
+            if bad.alarm != STORE_MISSING or load(folder).first == first:
+                raise
 
 
 def save(disk: Disk, folder: Path, removed: Removed) -> None:

@@ -90,20 +90,19 @@ class Verdict:
     blocked: Blocked | None
 
 
-def decide(
+def should_go(
     files: Sequence[File],
     limits: Limits,
     *,
     now: float,
     free: int,
-    readers: Collection[First],
     last_time: Callable[[File], float],
     written: Callable[[File], float],
-) -> Verdict:
-    """The verdict over all ``files``, oldest first.
+) -> list[str]:
+    """Why the first of ``files``, oldest first, should go, whoever reads them: a reason for each that should.
 
-    ``readers`` are the places of those who read, one each; a place that no file has stands for any. ``last_time``, of
-    the last event, is asked of no more files than it must, for it reads; ``written`` is when a file last was.
+    ``last_time``, of the last event, is asked of no more files than it must, for it reads; ``written`` is when a file
+    last was.
     """
     left, room = sum(file.size for file in files), free
     reached = False
@@ -116,6 +115,14 @@ def decide(
         reasons.append(reason)
         left -= file.size
         room += file.size
+    return reasons
+
+
+def decide(files: Sequence[File], reasons: Sequence[str], readers: Collection[First]) -> Verdict:
+    """What goes of those that should, by ``reasons`` (``should_go``).
+
+    ``readers`` are the places of those who read, one each; a place that no file has stands for any.
+    """
     places = [file.place for file in files]
     known = set(places)
     # Who reads a file that is gone already is on the way to the first that is left.

@@ -27,8 +27,8 @@ from binlogd.binlog.gtid import GtidSet
 from binlogd.binlog.gtid_events import GtidEvent
 from binlogd.binlog.header import CRC_LENGTH, HEADER_LENGTH, ChecksumAlgorithm, EventType, Header, checksum
 from binlogd.binlog.walk import MAX_EVENT, Mark, Walk
-from binlogd.errors import EventError, StoreDamaged
-from binlogd.store.disk import Disk, explained
+from binlogd.errors import EventError, StoreDamaged, StoreUnreadable
+from binlogd.store.disk import STORE_MISSING, Disk, explained
 from binlogd.store.index import read_marks, read_summary
 from binlogd.store.layout import DataFolder, Timeline, binlog_number
 from binlogd.store.publication import Publication
@@ -284,12 +284,16 @@ class Stored:
 def listing(folder: DataFolder, published: Publication | None) -> list[Stored]:
     """The files, oldest first, as far as they are durable.
 
-    That is what a receiver has ``published``. Without one the newest file is settled before it is looked at, as every
-    reader does.
+    That is what a receiver has ``published``; StoreUnreadable when that has been removed since. Without one the newest
+    file is settled before it is looked at, as every reader does.
     """
     files = [Stored(timeline, name) for timeline, name in files_left(folder, load_removed(folder.binlogs).first)]
     if published is not None:
         place = published.timeline, binlog_number(published.file) if published.file else 0
+        if published.file and files and (files[0].timeline.number, binlog_number(files[0].name)) > place:
+            raise StoreUnreadable(
+                f"{published.file}, where the store ended, was purged meanwhile", hint="ask again", alarm=STORE_MISSING
+            )
         files = [file for file in files if (file.timeline.number, binlog_number(file.name)) <= place]
         if files and files[-1].name == published.file:
             files[-1] = replace(files[-1], end=published.position)
