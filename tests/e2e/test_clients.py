@@ -150,7 +150,7 @@ def test_nobody_waits_for_the_gtids_of_a_source_without_them(cluster: Cluster, b
     errors = []
     for server in (follower, source):
         with pytest.raises(pymysql.err.MySQLError) as error:
-            server.query("SELECT WAIT_FOR_EXECUTED_GTID_SET('3e11fa47-71ca-11e1-9e33-c80aa9429562:1')")
+            server.query("SELECT WAIT_FOR_EXECUTED_GTID_SET('3e11fa47-71ca-11e1-9e33-c80aa9429562:1', 1)")
         errors.append(error.value.args)
     assert errors[0] == errors[1]
     assert errors[0][0] == 3062

@@ -18,7 +18,17 @@ from binlogd.sender.sql.results import EventListing, Wait
 from binlogd.wire import login
 from binlogd.wire.auth import Account, FastAuthCache, PasswordHash, decoy_for, native_stage2, scramble_native
 from binlogd.wire.capabilities import Capability, Charset
-from binlogd.wire.commands import Ack, BinlogDump, BinlogDumpGtid, Ping, Query, Quit, RegisterReplica
+from binlogd.wire.commands import (
+    Ack,
+    BinlogDump,
+    BinlogDumpGtid,
+    Ping,
+    Query,
+    Quit,
+    RegisterReplica,
+    ResetConnection,
+    Statistics,
+)
 from binlogd.wire.handshake import HandshakeResponse41
 from binlogd.wire.server import MAX_COMMAND, MAX_PRELOGIN_PACKET, READ_AHEAD, ServerConnection, ServerState
 from tests.fuzz import shapes
@@ -133,6 +143,11 @@ def _answer(server: ServerConnection, command: object, client: Client) -> None:
     try:
         match command:
             case Ping() | RegisterReplica():
+                server.reply_ok()
+            case Statistics():
+                server.reply_text("Uptime: 1")
+            case ResetConnection():
+                client.session.reset()
                 server.reply_ok()
             case Query():
                 outcome = client.answered(command.sql)

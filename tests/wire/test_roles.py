@@ -28,6 +28,7 @@ from binlogd.wire.commands import (
     Query,
     Quit,
     RegisterReplica,
+    ResetConnection,
     Unknown,
     encode_ack,
 )
@@ -285,7 +286,8 @@ def test_the_other_commands(piece: int) -> None:
         (client.ping, Ping()),
         (lambda: client.command(InitDb("d").encode()), InitDb("d")),
         (lambda: client.command(register.encode()), register),
-        (lambda: client.command(b"\x1f"), Unknown(0x1F)),
+        (lambda: client.command(b"\x1f"), ResetConnection()),
+        (lambda: client.command(b"\x16"), Unknown(0x16)),
     ):
         ask()
         pump(client, server, piece=piece)
