@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import re
 from decimal import Decimal
+from typing import Any
 
 import pymysql
 import pytest
@@ -13,9 +14,11 @@ from testbed.binlogd import BinlogdFailed
 from testbed.cluster import Cluster
 from testbed.distributions import Distribution
 from tests.e2e.support import MakeBinlogd, Site
+from tests.sender.sql.support import definitions
 
 pytestmark = pytest.mark.servers
 
+COM_RESET_CONNECTION = 0x1F
 ANNOUNCED = ("--table", "--column-type-info")
 SHOWN_ALIKE = [
     "SHOW BINARY LOGS",
@@ -118,16 +121,44 @@ def test_a_driver_makes_values_of_the_same_types(small: Site) -> None:
     assert isinstance(rows[0][6], datetime.datetime)
 
 
+def test_text_comes_in_the_collation_of_the_handshake_until_another_is_set(
+    small: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A driver that sends no SET NAMES; 45 is in PyMySQL's handshake."""
+    monkeypatch.setattr(pymysql.connections.Connection, "set_character_set", lambda *_: None)
+    announced: list[list[Any]] = []
+    for server in (small.binlogd, small.source):
+        seen: list[Any] = []
+        connection = server.connect()
+        with connection, connection.cursor() as cursor:
+            for statement in (None, "SET NAMES utf8mb4", "SET NAMES utf8mb4 COLLATE utf8mb4_bin", ""):
+                if statement:
+                    cursor.execute(statement)
+                elif statement is not None:
+                    reset(connection)
+                cursor.execute("SHOW BINARY LOGS")
+                seen.append(definitions(cursor))
+                cursor.execute("SELECT @@collation_connection")
+                seen.append(cursor.fetchall())
+        announced.append(seen)
+    assert announced[0] == announced[1]
+    assert {column.charset for column in announced[0][0]} == {45, 63}
+
+
+def reset(connection: Any) -> None:
+    """As a pool does between two users of a connection."""
+    connection._execute_command(COM_RESET_CONNECTION, b"")
+    connection._read_ok_packet()
+
+
 def test_a_pool_resets_its_connections(small: Site) -> None:
     """COM_RESET_CONNECTION: what the one before had set is gone, the connection stays."""
-    com_reset_connection = 0x1F
     answers = []
     for server in (small.binlogd, small.source):
         connection = server.connect()
         with connection, connection.cursor() as cursor:
             cursor.execute("SET @a = 1, SESSION wait_timeout = 77")
-            connection._execute_command(com_reset_connection, b"")
-            connection._read_ok_packet()
+            reset(connection)
             cursor.execute("SELECT @a, @@wait_timeout, CONNECTION_ID() = %s", (connection.thread_id(),))
             answers.append(cursor.fetchone())
     assert answers[0] == answers[1] == (None, 28_800, 1)

@@ -162,15 +162,11 @@ class Conversation:
             return False
         self._session.user = wire.user
         connection.database = self._session.database = wire.database
-        self._choose_collation()
+        collation = collation_name(wire.collation)
+        if collation is not None:
+            self._session.variables["collation_connection"] = collation
         connection.working("Sleep")
         return True
-
-    def _choose_collation(self) -> None:
-        """As the client's handshake says, where that is one of utf8mb4: no other counts here."""
-        name = collation_name(self._wire.collation)
-        if name is not None:
-            self._session.variables["collation_connection"] = name
 
     async def _converse(self) -> None:
         wire, channel = self._wire, self._channel
@@ -202,7 +198,6 @@ class Conversation:
                 wire.reply_text(self._service.statistics())
             case ResetConnection():
                 self._session.reset()
-                self._choose_collation()
                 connection.database = None
                 wire.reply_ok()
             case InitDb():
