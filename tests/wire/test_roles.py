@@ -33,9 +33,9 @@ from binlogd.wire.commands import (
     encode_ack,
 )
 from binlogd.wire.packets import PacketReader, encode_packets
-from binlogd.wire.results import MAX_RESULT, Column
+from binlogd.wire.results import MAX_RESULT
 from binlogd.wire.server import ServerState
-from tests.wire.support import VERSION, logged_in, make_client, make_server, pump, rsa_key
+from tests.wire.support import VERSION, integer_column, logged_in, make_client, make_server, pump, rsa_key, text_column
 
 PIECES = pytest.mark.parametrize("piece", [1, 1 << 30], ids=["bytewise", "whole"])
 
@@ -250,7 +250,7 @@ def test_queries_and_their_answers(piece: int) -> None:
     pump(client, server, piece=piece)
     assert server.next_command() == Query("SELECT 1, 'é', NULL")
     server.reply_result(
-        [Column.integer("1"), Column.string("é"), Column.string("NULL")], [(1, "é", None), (2, "", "x" * 300)]
+        [integer_column("1"), text_column("é"), text_column("NULL")], [(1, "é", None), (2, "", "x" * 300)]
     )
     pump(client, server, piece=piece)
     result = client.result()
