@@ -12,13 +12,23 @@ from unittest.mock import patch
 
 from binlogd.binlog.gtid import GtidSet, GtidSyntaxError
 from binlogd.errors import ProtocolError, Refusal
-from binlogd.sender.conversation import _column
+from binlogd.sender.columns import definition
 from binlogd.sender.sql import ResultSet, Role
 from binlogd.sender.sql.results import EventListing, Wait
 from binlogd.wire import login
 from binlogd.wire.auth import Account, FastAuthCache, PasswordHash, decoy_for, native_stage2, scramble_native
-from binlogd.wire.capabilities import Capability
-from binlogd.wire.commands import Ack, BinlogDump, BinlogDumpGtid, Ping, Query, Quit, RegisterReplica
+from binlogd.wire.capabilities import Capability, Charset
+from binlogd.wire.commands import (
+    Ack,
+    BinlogDump,
+    BinlogDumpGtid,
+    Ping,
+    Query,
+    Quit,
+    RegisterReplica,
+    ResetConnection,
+    Statistics,
+)
 from binlogd.wire.handshake import HandshakeResponse41
 from binlogd.wire.server import MAX_COMMAND, MAX_PRELOGIN_PACKET, READ_AHEAD, ServerConnection, ServerState
 from tests.fuzz import shapes
@@ -134,10 +144,17 @@ def _answer(server: ServerConnection, command: object, client: Client) -> None:
         match command:
             case Ping() | RegisterReplica():
                 server.reply_ok()
+            case Statistics():
+                server.reply_text("Uptime: 1")
+            case ResetConnection():
+                client.session.reset()
+                server.reply_ok()
             case Query():
                 outcome = client.answered(command.sql)
                 if isinstance(outcome, ResultSet):
-                    server.reply_result([_column(spec) for spec in outcome.columns], outcome.text_rows())
+                    server.reply_result(
+                        [definition(spec, Charset.UTF8MB4_GENERAL_CI) for spec in outcome.columns], outcome.text_rows()
+                    )
                 elif isinstance(outcome, EventListing | Wait):
                     server.reply_ok()  # what they read is not here
                 else:

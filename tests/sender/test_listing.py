@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import socket
 import threading
 import time
 from collections.abc import AsyncGenerator, Iterator
@@ -122,6 +123,8 @@ def test_a_client_that_does_not_read_holds_nothing_up(tmp_path: Path) -> None:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(module.Listing, "step", counted)
             connection = listening.connect(cursorclass=pymysql.cursors.SSCursor)
+            # Else the kernel may take all of it for a client that does not read.
+            connection._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
             cursor = connection.cursor()
             cursor.execute("SHOW BINLOG EVENTS")
             listening.until(lambda: len(steps) > 0)

@@ -20,9 +20,9 @@ from binlogd.errors import ProtocolError
 from binlogd.wire.auth import Account, FastAuthCache, make_nonce
 from binlogd.wire.client import ClientConnection, ClientState, TlsPolicy
 from binlogd.wire.commands import Command, InitDb, Ping, Query, Quit
-from binlogd.wire.results import Column, Result
+from binlogd.wire.results import Result
 from binlogd.wire.server import ServerConnection, ServerState
-from tests.wire.support import VERSION, rsa_key
+from tests.wire.support import VERSION, integer_column, rsa_key, text_column
 
 TIMEOUT = 20.0
 
@@ -189,14 +189,14 @@ def _unknown(server: ServerConnection) -> None:
 
 ANSWERS: dict[str, Callable[[ServerConnection], None]] = {
     "select @@version_comment limit 1": lambda server: server.reply_result(
-        [Column.string("@@version_comment")], [("binlogd",)]
+        [text_column("@@version_comment")], [("binlogd",)]
     ),
     "select all kinds": lambda server: server.reply_result(
-        [Column.integer("n"), Column.string("s"), Column.string("nothing")],
+        [integer_column("n"), text_column("s"), text_column("nothing")],
         [(1, "é☃", None), (-(2**63), "x" * 70_000, None)],
         warnings=1,
     ),
-    "select nothing": lambda server: server.reply_result([Column.string("a")], []),
+    "select nothing": lambda server: server.reply_result([text_column("a")], []),
     "set autocommit = 0": lambda server: server.reply_ok(),
     "set autocommit = 1": lambda server: server.reply_ok(),
     "set names utf8mb4": lambda server: server.reply_ok(),

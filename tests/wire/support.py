@@ -6,7 +6,9 @@ from functools import cache
 from typing import Any
 
 from binlogd.wire.auth import Account, FastAuthCache, PasswordHash, make_nonce
+from binlogd.wire.capabilities import Charset, ColumnType
 from binlogd.wire.client import ClientConnection, ClientState, TlsPolicy
+from binlogd.wire.results import Column
 from binlogd.wire.rsa import RsaKey
 from binlogd.wire.server import ServerConnection, ServerState
 
@@ -16,6 +18,14 @@ VERSION = "9.7.4-binlogd"
 @cache
 def rsa_key() -> RsaKey:
     return RsaKey.generate()
+
+
+def text_column(name: str) -> Column:
+    return Column(name=name, decimals=31)
+
+
+def integer_column(name: str) -> Column:
+    return Column(name=name, type=ColumnType.LONGLONG, charset=Charset.BINARY, length=21)
 
 
 def make_server(*accounts: Account, **options: Any) -> ServerConnection:

@@ -16,6 +16,8 @@ from binlogd.wire.commands import (
     Query,
     Quit,
     RegisterReplica,
+    ResetConnection,
+    Statistics,
     Unknown,
     decode_ack,
     decode_command,
@@ -30,6 +32,8 @@ u16, u32, u64 = st.integers(0, 2**16 - 1), st.integers(0, 2**32 - 1), st.integer
 commands = st.one_of(
     st.builds(Query, text),
     st.just(Ping()),
+    st.just(Statistics()),
+    st.just(ResetConnection()),
     st.just(Quit()),
     st.builds(InitDb, text),
     st.builds(RegisterReplica, server_id=u32, host=text, user=text, password=text, port=u16, rank=u32, source_id=u32),
@@ -40,7 +44,15 @@ commands = st.one_of(
 
 @given(commands)
 def test_commands_round_trip(
-    command: Query | Ping | Quit | InitDb | RegisterReplica | BinlogDump | BinlogDumpGtid,
+    command: Query
+    | Ping
+    | Statistics
+    | ResetConnection
+    | Quit
+    | InitDb
+    | RegisterReplica
+    | BinlogDump
+    | BinlogDumpGtid,
 ) -> None:
     assert decode_command(command.encode()) == command
 
@@ -51,6 +63,10 @@ def test_any_payload_is_a_command_or_an_expected_error(payload: bytes) -> None:
         decode_command(payload)
     except (ProtocolError, Refusal):
         pass
+
+
+def test_commands_without_arguments_are_one_byte() -> None:
+    assert (Ping().encode(), Statistics().encode(), ResetConnection().encode()) == (b"\x0e", b"\x09", b"\x1f")
 
 
 def test_dumps_are_these_bytes() -> None:
@@ -99,7 +115,7 @@ def test_an_empty_packet_is_no_command() -> None:
         decode_command(b"")
 
 
-@pytest.mark.parametrize("byte", [0x00, 0x11, 0x16, 0x1B, 0x1F, 0xEF, 0xFF])
+@pytest.mark.parametrize("byte", [0x00, 0x11, 0x16, 0x1B, 0xEF, 0xFF])
 def test_other_commands_are_unknown(byte: int) -> None:
     assert decode_command(bytes([byte]) + b"whatever") == Unknown(byte)
 

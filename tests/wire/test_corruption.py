@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 from binlogd.errors import ProtocolError, ServerError
 from binlogd.wire.auth import Account, PasswordHash
 from binlogd.wire.client import ClientConnection, ClientState, TlsPolicy
-from binlogd.wire.results import Column
 from binlogd.wire.server import ServerConnection, ServerState
-from tests.wire.support import make_client, make_server, pump
+from tests.wire.support import integer_column, make_client, make_server, pump
 
 NONCE = b"abcdefghijklmnopqrst"
 HASH = str(PasswordHash.make_sha2("secret", b"s" * 20, 1000))
@@ -32,7 +31,7 @@ def transcript(private: bool) -> tuple[bytes, bytes]:
     client.query("SELECT 1")
     more_down, more_up = pump(client, server)
     server.next_command()
-    server.reply_result([Column.integer("1")], [(1,)])
+    server.reply_result([integer_column("1")], [(1,)])
     return down + more_down + server.data_to_send(), up + more_up
 
 

@@ -21,6 +21,7 @@ from binlogd.wire.results import (
     encode_row,
     is_eof,
 )
+from tests.wire.support import integer_column, text_column
 
 CLASSIC = Capability.PROTOCOL_41
 MODERN = Capability.PROTOCOL_41 | Capability.DEPRECATE_EOF
@@ -101,7 +102,7 @@ def test_columns_round_trip(name: str, schema: str, table: str, length: int, kin
 def test_result_sets_round_trip(capabilities: Capability, columns: list[str], data: st.DataObject) -> None:
     row = st.lists(values, min_size=len(columns), max_size=len(columns))
     rows = data.draw(st.lists(row, max_size=6))
-    payloads = encode_result([Column.string(name) for name in columns], rows, capabilities, warnings=2)
+    payloads = encode_result([text_column(name) for name in columns], rows, capabilities, warnings=2)
     result = read(payloads, capabilities)
     assert result.columns == tuple(columns)
     assert result.rows == [tuple(v if v is None else str(v) for v in row) for row in rows]
@@ -111,8 +112,8 @@ def test_result_sets_round_trip(capabilities: Capability, columns: list[str], da
 @both
 def test_values_come_back_as_their_column_says(capabilities: Capability) -> None:
     columns = [
-        Column.integer("n"),
-        Column.string("s"),
+        integer_column("n"),
+        text_column("s"),
         Column(name="b", type=ColumnType.BLOB, charset=Charset.BINARY),
         Column(name="d", type=ColumnType.DATETIME, charset=Charset.BINARY),
     ]
@@ -132,7 +133,7 @@ def test_an_ok_is_a_result_without_columns(capabilities: Capability) -> None:
 @both
 @pytest.mark.parametrize("place", range(5))
 def test_an_error_can_stand_in_the_place_of_any_payload(capabilities: Capability, place: int) -> None:
-    payloads = encode_result([Column.string("a")], [("x",), ("y",)], capabilities)
+    payloads = encode_result([text_column("a")], [("x",), ("y",)], capabilities)
     reader = ResultReader(capabilities)
     for payload in payloads[:place]:
         reader.feed(payload)
@@ -143,7 +144,7 @@ def test_an_error_can_stand_in_the_place_of_any_payload(capabilities: Capability
 
 @both
 def test_nonsense_is_a_protocol_error(capabilities: Capability) -> None:
-    column = Column.string("a").encode()
+    column = text_column("a").encode()
     head = [b"\x01", column] + ([] if capabilities & Capability.DEPRECATE_EOF else [encode_eof(capabilities)])
     for payloads, text in [
         ([b""], "cut short"),
@@ -165,7 +166,7 @@ def test_nonsense_is_a_protocol_error(capabilities: Capability) -> None:
 def test_columns_must_be_closed_where_that_was_agreed() -> None:
     reader = ResultReader(CLASSIC)
     reader.feed(b"\x01")
-    reader.feed(Column.string("a").encode())
+    reader.feed(text_column("a").encode())
     with pytest.raises(ProtocolError, match="not closed by an EOF"):
         reader.feed(b"\x01x")
 
@@ -176,7 +177,7 @@ def test_rows_where_only_ok_was_expected() -> None:
 
 
 def test_an_answer_beyond_the_limit_is_refused() -> None:
-    payloads = encode_result([Column.string("a")], [("x" * 100,)] * 20, MODERN)
+    payloads = encode_result([text_column("a")], [("x" * 100,)] * 20, MODERN)
     assert len(read(payloads, MODERN, max_size=3000).rows) == 20
     with pytest.raises(ProtocolError, match="larger than the limit"):
         read(payloads, MODERN, max_size=1000)

@@ -28,13 +28,14 @@ from binlogd.wire.commands import (
     Query,
     Quit,
     RegisterReplica,
+    ResetConnection,
     Unknown,
     encode_ack,
 )
 from binlogd.wire.packets import PacketReader, encode_packets
-from binlogd.wire.results import MAX_RESULT, Column
+from binlogd.wire.results import MAX_RESULT
 from binlogd.wire.server import ServerState
-from tests.wire.support import VERSION, logged_in, make_client, make_server, pump, rsa_key
+from tests.wire.support import VERSION, integer_column, logged_in, make_client, make_server, pump, rsa_key, text_column
 
 PIECES = pytest.mark.parametrize("piece", [1, 1 << 30], ids=["bytewise", "whole"])
 
@@ -249,7 +250,7 @@ def test_queries_and_their_answers(piece: int) -> None:
     pump(client, server, piece=piece)
     assert server.next_command() == Query("SELECT 1, 'é', NULL")
     server.reply_result(
-        [Column.integer("1"), Column.string("é"), Column.string("NULL")], [(1, "é", None), (2, "", "x" * 300)]
+        [integer_column("1"), text_column("é"), text_column("NULL")], [(1, "é", None), (2, "", "x" * 300)]
     )
     pump(client, server, piece=piece)
     result = client.result()
@@ -285,7 +286,8 @@ def test_the_other_commands(piece: int) -> None:
         (client.ping, Ping()),
         (lambda: client.command(InitDb("d").encode()), InitDb("d")),
         (lambda: client.command(register.encode()), register),
-        (lambda: client.command(b"\x1f"), Unknown(0x1F)),
+        (lambda: client.command(b"\x1f"), ResetConnection()),
+        (lambda: client.command(b"\x16"), Unknown(0x16)),
     ):
         ask()
         pump(client, server, piece=piece)

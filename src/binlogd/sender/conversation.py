@@ -12,7 +12,7 @@ import asyncio
 import socket
 import ssl
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -20,13 +20,14 @@ from binlogd.binlog.gtid import GtidSet, GtidSyntaxError
 from binlogd.errors import ProtocolError, Refusal
 from binlogd.logs import get_logger
 from binlogd.sender.channel import Channel
+from binlogd.sender.columns import collation_id, collation_name, definition
 from binlogd.sender.dump import Dump, DumpRequest
 from binlogd.sender.gate import TOO_MANY
 from binlogd.sender.listing import Listing
 from binlogd.sender.service import Connection, Service, User
 from binlogd.sender.sql.execute import execute
-from binlogd.sender.sql.refusals import query_interrupted, without_secrets
-from binlogd.sender.sql.results import ColumnKind, ColumnSpec, Errand, EventListing, Ok, ResultSet, Wait
+from binlogd.sender.sql.refusals import no_dump, query_interrupted, without_secrets
+from binlogd.sender.sql.results import ColumnSpec, Errand, EventListing, Ok, ResultSet, Wait
 from binlogd.sender.sql.session import SessionState, announcement
 from binlogd.sender.sql.statements import Role
 from binlogd.wire.auth import Account, make_nonce
@@ -39,6 +40,8 @@ from binlogd.wire.commands import (
     Query,
     Quit,
     RegisterReplica,
+    ResetConnection,
+    Statistics,
 )
 from binlogd.wire.results import Column
 from binlogd.wire.server import ServerConnection, ServerState
@@ -51,9 +54,8 @@ WAIT_PACE = 0.005  # seconds between two looks at what is published, for each wh
 NON_BLOCK = 1  # BINLOG_DUMP_NON_BLOCK: end at the end instead of waiting
 HEARTBEAT_V2 = 2  # USE_HEARTBEAT_EVENT_V2 of MySQL 8.0.26; MariaDB uses the bit for something else
 ER_UNKNOWN_COM = 1047
+DUMPERS = frozenset({"mysqldump", "mariadb-dump", "mysqlpump"})  # as they name themselves at login
 LONGEST_TIMELINE = 9  # digits of a timeline's number
-
-_INTEGERS = (ColumnKind.INT, ColumnKind.INT_UNSIGNED, ColumnKind.BIGINT, ColumnKind.BIGINT_UNSIGNED)
 
 T = TypeVar("T")
 log = get_logger(__name__)
@@ -160,6 +162,9 @@ class Conversation:
             return False
         self._session.user = wire.user
         connection.database = self._session.database = wire.database
+        collation = collation_name(wire.collation)
+        if collation is not None:
+            self._session.variables["collation_connection"] = collation
         connection.working("Sleep")
         return True
 
@@ -189,9 +194,16 @@ class Conversation:
         match command:
             case Ping():
                 wire.reply_ok()
+            case Statistics():
+                wire.reply_text(self._service.statistics())
+            case ResetConnection():
+                self._session.reset()
+                connection.database = None
+                wire.reply_ok()
             case InitDb():
                 raise Refusal(1049, "42000", f"Unknown database '{command.database}'")
             case Query():
+                self._service.questions += 1
                 connection.working("Query", without_secrets(command.sql))
                 await self._query(command.sql)
             case RegisterReplica():
@@ -204,6 +216,8 @@ class Conversation:
 
     async def _query(self, text: str) -> None:
         service = self._service
+        if self._connection.program in DUMPERS:
+            raise no_dump(self._connection.program)
         outcome = execute(text, session=self._session, facts=service.facts(), backend=service, role=self._role())
         while isinstance(outcome, Wait):
             outcome = outcome.finish(await self._beside_listening(self._published(outcome)))
@@ -213,7 +227,7 @@ class Conversation:
         if isinstance(outcome, EventListing):
             await self._beside_listening(self._show_events(outcome))
         elif isinstance(outcome, ResultSet):
-            self._wire.reply_result([_column(spec) for spec in outcome.columns], outcome.text_rows())
+            self._wire.reply_result(self._columns(outcome.columns), outcome.text_rows())
         elif isinstance(outcome, Ok):
             self._wire.reply_ok(warnings=outcome.warnings)
 
@@ -280,7 +294,7 @@ class Conversation:
                 raise query_interrupted()
             step = asyncio.create_task(asyncio.to_thread(listing.step))
             rows = await asyncio.shield(step)  # before the head: what cannot be read at all is refused
-            self._wire.begin_result([_column(spec) for spec in asked.columns])
+            self._wire.begin_result(self._columns(asked.columns))
             while rows is not None:
                 if interruption.is_set():
                     raise query_interrupted()
@@ -296,6 +310,11 @@ class Conversation:
             interrupted.cancel()
             if not turn.cancel():
                 self._service.listings.release()
+
+    def _columns(self, specs: Sequence[ColumnSpec]) -> list[Column]:
+        chosen = self._session.variables.get("collation_connection")
+        collation = collation_id(str(chosen), self._service.version())
+        return [definition(spec, collation) for spec in specs]
 
     def _role(self) -> Role:
         assert self._user is not None
@@ -418,7 +437,3 @@ def _timeline(said: str | None) -> int | None:
             f"@binlogd_timeline is '{said[:40]}', and should be a number as in SELECT @@global.binlogd_timelines",
         )
     return int(said)
-
-
-def _column(spec: ColumnSpec) -> Column:
-    return Column.integer(spec.name) if spec.kind in _INTEGERS else Column.string(spec.name)

@@ -125,6 +125,7 @@ class Service:
         self.accepted = 0
         self.most_connections = 0  # at one time
         self.refused = 0
+        self.questions = 0  # statements
         self.listings = asyncio.Semaphore(LISTINGS)
         self.sent_by_gone = 0  # bytes of dumps that have ended …
         self.events_by_gone = 0  # … their events …
@@ -295,7 +296,16 @@ class Service:
             "Connections": str(self.accepted),
             "Aborted_connects": str(self.refused),
             "Bytes_sent": str(self.sent_bytes()),
+            "Questions": str(self.questions),
         }
+
+    def statistics(self) -> str:
+        """What mysqld's answer to COM_STATISTICS looks like; there are no tables to be opened."""
+        uptime, questions = int(time.monotonic() - self._started), self.questions
+        return (
+            f"Uptime: {uptime}  Threads: {len(self.connections)}  Questions: {questions}  Slow queries: 0  Opens: 0  "
+            f"Flush tables: 0  Open tables: 0  Queries per second avg: {questions / max(uptime, 1):.3f}"
+        )
 
     def kill(self, connection_id: int, target: KillTarget) -> None:
         """KILL."""

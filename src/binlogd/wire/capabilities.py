@@ -61,15 +61,21 @@ class Charset(IntEnum):
     """Collation ids we send; they stand in one byte in the handshake."""
 
     UTF8MB4_GENERAL_CI = 45
-    """utf8mb4 under the only collation that every server since 5.5 and MariaDB share."""
+    """utf8mb4 under the only collation that every server since 5.5 and MariaDB share by default."""
+    UTF8MB4_BIN = 46
     BINARY = 63
     """No character set: numbers, dates and byte strings."""
+    UTF8MB4_UNICODE_CI = 224
+    UTF8MB4_0900_AI_CI = 255
+    """utf8mb4's collation by default since MySQL 8.0.1."""
 
 
 class ColumnType(IntEnum):
     """Column types that we send, or that decide how a value received is decoded."""
 
+    LONG = 3
     DOUBLE = 5
+    NULL = 6
     LONGLONG = 8
     DATETIME = 12
     VARCHAR = 15
@@ -83,6 +89,17 @@ class ColumnType(IntEnum):
     VAR_STRING = 253
     STRING = 254
     GEOMETRY = 255
+
+
+class ColumnFlag(IntFlag):
+    """Flags of a column definition (16 bits)."""
+
+    NOT_NULL = 1 << 0
+    UNSIGNED = 1 << 5
+    BINARY = 1 << 7
+    """Compares as bytes."""
+    ENUM = 1 << 8
+    NO_DEFAULT_VALUE = 1 << 12
 
 
 class Command(IntEnum):

@@ -74,6 +74,34 @@ class Ping:
 
 
 @dataclass(frozen=True, slots=True)
+class Statistics:
+    """A line about the server, for people; the answer is that line alone."""
+
+    def encode(self) -> bytes:
+        """The payload."""
+        return _head(Byte.STATISTICS)
+
+    @classmethod
+    def decode(cls, _payload: bytes) -> Statistics:
+        """From any payload of this command."""
+        return cls()
+
+
+@dataclass(frozen=True, slots=True)
+class ResetConnection:
+    """Forget what this session has set."""
+
+    def encode(self) -> bytes:
+        """The payload."""
+        return _head(Byte.RESET_CONNECTION)
+
+    @classmethod
+    def decode(cls, _payload: bytes) -> ResetConnection:
+        """From any payload of this command."""
+        return cls()
+
+
+@dataclass(frozen=True, slots=True)
 class Quit:
     """The client leaves; there is no answer."""
 
@@ -239,11 +267,25 @@ class Ack:
     position: int
 
 
-Command = Query | Ping | Quit | InitDb | RegisterReplica | BinlogDump | BinlogDumpGtid | Unknown | Ack
+Command = (
+    Query
+    | Ping
+    | Statistics
+    | ResetConnection
+    | Quit
+    | InitDb
+    | RegisterReplica
+    | BinlogDump
+    | BinlogDumpGtid
+    | Unknown
+    | Ack
+)
 
 _DECODERS: dict[int, Callable[[bytes], Command]] = {
     Byte.QUERY: Query.decode,
     Byte.PING: Ping.decode,
+    Byte.STATISTICS: Statistics.decode,
+    Byte.RESET_CONNECTION: ResetConnection.decode,
     Byte.QUIT: Quit.decode,
     Byte.INIT_DB: InitDb.decode,
     Byte.REGISTER_REPLICA: RegisterReplica.decode,

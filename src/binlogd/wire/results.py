@@ -137,16 +137,6 @@ class Column:
     org_table: str = ""
     org_name: str = ""
 
-    @classmethod
-    def string(cls, name: str) -> Column:
-        """Text in utf8mb4."""
-        return cls(name=name, decimals=31)
-
-    @classmethod
-    def integer(cls, name: str) -> Column:
-        """A 64-bit integer."""
-        return cls(name=name, type=ColumnType.LONGLONG, charset=Charset.BINARY, length=21)
-
     @property
     def is_bytes(self) -> bool:
         """Whether the values are byte strings rather than text."""

@@ -195,6 +195,11 @@ class ServerConnection:
         return None if self._response is None else self._response.database
 
     @property
+    def collation(self) -> int | None:
+        """The id of the collation the client named in its handshake."""
+        return None if self._response is None else self._response.charset
+
+    @property
     def client_plugin(self) -> str | None:
         """The plugin the client began with; None if it named none."""
         return None if self._response is None else self._response.auth_plugin
@@ -301,6 +306,10 @@ class ServerConnection:
         """Done."""
         ok = Ok(affected, last_insert_id, StatusFlag.AUTOCOMMIT, warnings, info)
         self._reply([ok.encode()])
+
+    def reply_text(self, text: str) -> None:
+        """A line of text, the answer to ``Statistics``."""
+        self._reply([text.encode()])
 
     def reply_error(self, code: int, sqlstate: str, message: str) -> None:
         """Refused, or failed."""

@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 from binlogd.errors import Refusal
+from binlogd.sender.columns import definition
 from binlogd.sender.sql import (
     AttachedReplica,
     BinaryLog,
     BinaryLogStatus,
+    ColumnSpec,
     Errand,
     EventListing,
     KillTarget,
@@ -28,9 +30,36 @@ from binlogd.sender.sql import (
     execute,
 )
 from binlogd.sender.sql.refusals import no_such_thread
+from binlogd.wire.results import Column
+
+LOCAL_COLLATION = 255  # what a connection has by SET NAMES utf8mb4
 
 UUID = "3e11fa47-71ca-11e1-9e33-c80aa9429562"
 OTHER_UUID = "aaaaaaaa-71ca-11e1-9e33-c80aa9429562"
+
+
+def announced(specs: Iterable[ColumnSpec]) -> list[Column]:
+    """The column definitions that a client gets."""
+    return [definition(spec, LOCAL_COLLATION) for spec in specs]
+
+
+def definitions(cursor: Any) -> list[Column]:
+    """The column definitions that PyMySQL got with the last answer."""
+    return [
+        Column(
+            name=field.name,
+            type=field.type_code,
+            charset=field.charsetnr,
+            length=field.length,
+            flags=field.flags,
+            decimals=field.scale,
+            schema=field.db.decode(),
+            table=field.table_name,
+            org_table=field.org_table,
+            org_name=field.org_name,
+        )
+        for field in cursor._result.fields
+    ]
 
 
 class Knowledge:

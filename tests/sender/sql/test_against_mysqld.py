@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,27 +16,29 @@ from binlogd.receiver.link import Wake
 from binlogd.receiver.office import Office
 from binlogd.receiver.orders import Orders
 from binlogd.receiver.session import Secret, SourceOptions
-from binlogd.sender.sql import ColumnKind, Errand, EventListing, Ok, ResultSet, Role, SessionState, Wait, execute
+from binlogd.sender.columns import collation_id, definition
+from binlogd.sender.sql import (
+    BinaryLogStatus,
+    Errand,
+    EventListing,
+    KillTarget,
+    Ok,
+    Process,
+    ResultSet,
+    Role,
+    SessionState,
+    Wait,
+    execute,
+)
 from binlogd.sender.sql.catalog import CATALOG, Validity, VariableKind
 from binlogd.store.disk import Disk
+from binlogd.wire.results import Column
 from testbed.cluster import Cluster
 from testbed.distributions import Distribution
 
-from .support import OTHER_UUID, UUID, Client, some_facts
+from .support import OTHER_UUID, UUID, Client, announced, definitions, some_facts
 
 pytestmark = pytest.mark.servers
-
-FIELD_TYPES = {
-    ColumnKind.INT: pymysql.FIELD_TYPE.LONG,
-    ColumnKind.INT_UNSIGNED: pymysql.FIELD_TYPE.LONG,
-    ColumnKind.BIGINT: pymysql.FIELD_TYPE.LONGLONG,
-    ColumnKind.BIGINT_UNSIGNED: pymysql.FIELD_TYPE.LONGLONG,
-    ColumnKind.DECIMAL: pymysql.FIELD_TYPE.NEWDECIMAL,
-    ColumnKind.DOUBLE: pymysql.FIELD_TYPE.DOUBLE,
-    ColumnKind.STRING: pymysql.FIELD_TYPE.VAR_STRING,
-    ColumnKind.DATETIME: pymysql.FIELD_TYPE.DATETIME,
-    ColumnKind.NULL: pymysql.FIELD_TYPE.NULL,
-}
 
 # What 9.7 no longer has, but clients ask of older servers.
 NEVER_IN_MYSQL = {"binlogd_timelines"}
@@ -68,13 +71,18 @@ class Real:
     def __init__(self, connection: Any) -> None:
         self.connection = connection
 
-    def run(self, statement: str) -> tuple[list[tuple[str, int]], list[tuple[str | None, ...]]] | None:
-        """Columns with their types and rows; None for OK."""
+    def run(self, statement: str) -> tuple[list[Column], list[tuple[str | None, ...]]] | None:
+        """Columns and rows; None for OK."""
         with self.connection.cursor() as cursor:
             cursor.execute(statement)
             if cursor.description is None:
                 return None
-            return [(column[0], column[1]) for column in cursor.description], list(cursor.fetchall())
+            return definitions(cursor), list(cursor.fetchall())
+
+    def result(self, statement: str) -> tuple[list[Column], list[tuple[str | None, ...]]]:
+        result = self.run(statement)
+        assert result is not None
+        return result
 
     def error(self, statement: str) -> tuple[int, str] | None:
         try:
@@ -84,9 +92,7 @@ class Real:
         return None
 
     def value(self, statement: str) -> str | None:
-        result = self.run(statement)
-        assert result is not None
-        ((value,),) = result[1]
+        ((value,),) = self.result(statement)[1]
         return value
 
 
@@ -116,6 +122,7 @@ def client(real: Real) -> Client:
     user, _, host = (real.value("SELECT USER()") or "").partition("@")
     connection_id = int(real.value("SELECT CONNECTION_ID()") or "")
     client = Client(Role.ADMIN, some_facts(**facts), SessionState(connection_id, user, host))
+    client.backend.end = BinaryLogStatus("mysql-bin.000001", 4, executed)
     client.ok("SET NAMES utf8mb4")
     return client
 
@@ -130,6 +137,9 @@ SAME = [
     "SELECT _utf8mb4'x', 18446744073709551615, 18446744073709551616, 9223372036854775808, ''",
     r"SELECT '\%', '\n\\\x' AS x, 'a''b', 'ü€', '😀' AS y",
     "SELECT @nope, @`nope`, @'nope'",
+    "SELECT -1.50, -1e5, -TRUE, -'5', -NULL, -(1), -18446744073709551615, -9223372036854775808, 00012, 1., 0.0",
+    "SELECT -(1 = 1), -@@server_id, 1 <=> @nope, NULL IS NULL, @@port = @nope, 'a' LIKE NULL, NOT @nope, @nope IN (1)",
+    f"SELECT GTID_SUBTRACT('{UUID}:1-5', ''), GTID_SUBTRACT('', ''), GTID_SUBTRACT(@@gtid_purged, '{UUID}:1') AS x",
     "SELECT 1 = 1, 1 = NULL, 1 <=> NULL, 'a' = 'A', '10' < 9, '10' < '9', ' 1.5x' = 1.5, 1 != 1 = 0",
     "SELECT NULL AND 0, NULL AND 1, NULL OR 1, 0 || 1, 1 && 1, NOT NULL, NOT 1 = 2, ! 0, 1 OR 0 AND 0",
     "SELECT 1 IN (3, NULL), 1 IN (1, 2), 1 NOT IN (2), NULL IS NULL, 1 IS NOT NULL",
@@ -158,11 +168,10 @@ SAME = [
 
 @pytest.mark.parametrize("statement", SAME)
 def test_same_answer(real: Real, client: Client, statement: str) -> None:
-    expected = real.run(statement)
-    assert expected is not None
+    columns, rows = real.result(statement)
     result = client.result(statement)
-    assert [(column.name, FIELD_TYPES[column.kind]) for column in result.columns] == expected[0]
-    assert list(result.text_rows()) == expected[1]
+    assert announced(result.columns) == columns
+    assert list(result.text_rows()) == rows
 
 
 @pytest.mark.parametrize(
@@ -174,26 +183,45 @@ def test_same_answer(real: Real, client: Client, statement: str) -> None:
         "SHOW REPLICAS",
         "SHOW REPLICA STATUS",
         "SHOW PROCESSLIST",
+        "SHOW FULL PROCESSLIST",
         "SHOW STATUS LIKE 'Uptime'",
+        "SHOW GLOBAL STATUS LIKE 'Uptime'",
         "SHOW DATABASES",
         "SHOW DATABASES LIKE 'nonsense%'",
         "SHOW TABLES FROM mysql",
         "SHOW TABLES FROM mysql LIKE 'nonsense'",
+        "SHOW FULL TABLES FROM mysql",
+        f"SELECT WAIT_FOR_EXECUTED_GTID_SET('{UUID}:1') LIMIT 0",
     ],
 )
 def test_same_columns(real: Real, client: Client, statement: str) -> None:
-    expected = real.run(statement)
-    assert expected is not None
-    result = client.result(statement)
-    assert [(column.name, FIELD_TYPES[column.kind]) for column in result.columns] == expected[0]
+    assert announced(client.result(statement).columns) == real.result(statement)[0]
 
 
 def test_binlog_events_have_the_same_columns(real: Real, client: Client) -> None:
-    expected = real.run("SHOW BINLOG EVENTS LIMIT 1")
-    assert expected is not None
     listing = client.outcome("SHOW BINLOG EVENTS LIMIT 1")
     assert isinstance(listing, EventListing)
-    assert [(column.name, FIELD_TYPES[column.kind]) for column in listing.columns] == expected[0]
+    assert announced(listing.columns) == real.result("SHOW BINLOG EVENTS LIMIT 1")[0]
+
+
+@pytest.mark.parametrize("length", [0, 3, 40])
+def test_columns_that_are_as_long_as_the_gtids(real: Real, client: Client, length: int) -> None:
+    """mysqld has them so too: test_serve.py compares with one that has GTIDs."""
+    client.backend.end = BinaryLogStatus("mysql-bin.000001", 4, "x" * length)
+    for statement in ("SHOW BINARY LOG STATUS", "SHOW REPLICA STATUS"):
+        columns = announced(client.result(statement).columns)
+        assert {column.length for column in columns if column.name.endswith("_Gtid_Set")} == {4 * length}
+        assert [column.name for column in columns] == [column.name for column in real.result(statement)[0]]
+
+
+@pytest.mark.parametrize("collation", ["utf8mb4_bin", "utf8mb4_general_ci", "utf8mb4_unicode_ci", "utf8mb4_0900_ai_ci"])
+def test_text_comes_in_the_collation_that_was_asked_for(real: Real, client: Client, collation: str) -> None:
+    for statement in (f"SET NAMES utf8mb4 COLLATE {collation}", "SHOW BINARY LOGS"):
+        shown, expected = client.run(statement), real.run(statement)
+    assert expected is not None
+    assert isinstance(shown, ResultSet)
+    chosen = collation_id(str(client.session.variables["collation_connection"]), client.facts.version)
+    assert [definition(spec, chosen) for spec in shown.columns] == expected[0]
 
 
 SAME_ERROR = [
@@ -277,6 +305,13 @@ SAME_ERROR = [
     "SET NAMES utf8mb4 COLLATE nonsense",
     "SET NAMES utf8mb4 COLLATE binary",
     "SET character_set_client = NULL",
+    "SET TRANSACTION",
+    "SET TRANSACTION ISOLATION LEVEL NONSENSE",
+    "SET TRANSACTION READ ONLY, READ WRITE",
+    "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE, ISOLATION LEVEL SERIALIZABLE",
+    "SET TRANSACTION READ ONLY, autocommit = 1",
+    "SELECT 1 FROM",
+    "SELECT 1 FROM WHERE",
     "SET @'' = 1",
     "SET @" + "x" * 65 + " = 1",
     "USE nonsense",
@@ -353,7 +388,7 @@ def test_orders_have_the_same_course(real: Real, tmp_path: Path) -> None:
             assert told(here, statement) == told(real, statement), statement
         expected = real.run("SHOW REPLICA STATUS")
         assert expected is not None
-        there = dict(zip((name for name, _ in expected[0]), expected[1][0], strict=True))
+        there = dict(zip((column.name for column in expected[0]), expected[1][0], strict=True))
         first = office.desk.newest.sources[0]
         assert (first.host, str(first.port), first.user) == (
             there["Source_Host"], there["Source_Port"], there["Source_User"]
@@ -368,7 +403,6 @@ def test_orders_have_the_same_course(real: Real, tmp_path: Path) -> None:
     [
         "SELECT GTID_SUBSET('x', '')",  # 9.7 says more of what is wrong
         "SELECT GTID_SUBTRACT('', 5)",
-        "FLUSH NONSENSE",  # it knows FLUSH
         "SELECT 1 NOT 2",  # and more that may follow NOT
         "SELECT 1\n\n FROM",  # the rest of the text has its line breaks there
     ],
@@ -383,6 +417,10 @@ def test_same_error_in_other_words(real: Real, client: Client, statement: str) -
     "statements",
     [
         "SET @a = 1, @b = 'x' | SET @a = @b, @b = @a | SELECT @a, @b",
+        "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE | SELECT @@transaction_isolation",
+        "SET SESSION TRANSACTION READ ONLY, ISOLATION LEVEL READ COMMITTED | "
+        "SELECT @@transaction_isolation, @@transaction_read_only",
+        "SET LOCAL TRANSACTION READ WRITE | SELECT @@transaction_read_only",
         "SET @a := 1.50, @B= NULL, @`c d` = (1 = 1), @e = NOT 0 | SELECT @A, @b, @`C D`, @e",
         "SET @source_binlog_checksum = @@global.binlog_checksum | SELECT @source_binlog_checksum",
         "SET autocommit = OFF | SELECT @@autocommit, @@global.autocommit | SHOW VARIABLES LIKE 'autocommit' | "
@@ -417,10 +455,58 @@ def test_same_course(real: Real, client: Client, statements: str) -> None:
         expected = real.run(statement)
         if isinstance(answer, ResultSet):
             assert expected is not None
-            assert [column.name for column in answer.columns] == [name for name, _ in expected[0]]
+            # Neither the character set of the answer, nor what a user variable was set from, is followed here.
+            followed = operator.attrgetter("name", "type", "flags", "decimals")
+            assert list(map(followed, announced(answer.columns))) == list(map(followed, expected[0]))
             assert list(answer.text_rows()) == expected[1]
         else:
             assert expected is None
+
+
+def test_user_variables_make_the_same_columns(real: Real, client: Client) -> None:
+    for connection in (real, client):
+        connection.run("SET @a = 1.50, @b = 1e5, @c = NULL, @d = 18446744073709551615, @e = '', @f = -1")
+    statement = "SELECT @a, @b, @c, @d, @e, @f, @never, -@b, -@f, @a = 1, @f IS NULL"
+    columns, rows = real.result(statement)
+    assert announced(client.result(statement).columns) == columns
+    assert client.rows(statement) == rows
+
+
+@pytest.mark.parametrize("what", ["QUERY", "CONNECTION"])
+def test_whoever_kills_himself_is_told(real: Real, client: Client, what: str) -> None:
+    client.backend.processes = [Process(client.session.connection_id, "root", "", None, "Query", 0, None, None)]
+    refusal = client.refusal(f"KILL {what} CONNECTION_ID()")
+    assert (refusal.code, refusal.message) == real.error(f"KILL {what} CONNECTION_ID()")
+    assert client.backend.killed == [(client.session.connection_id, KillTarget(what))]
+
+
+GTIDS_ARE_OFF = [
+    "SELECT WAIT_FOR_EXECUTED_GTID_SET('')",
+    f"SELECT WAIT_FOR_EXECUTED_GTID_SET('{UUID}:1', 0.1)",
+    "SELECT WAIT_FOR_EXECUTED_GTID_SET('x')",
+    "SELECT WAIT_FOR_EXECUTED_GTID_SET('', -1)",
+    "SELECT WAIT_FOR_EXECUTED_GTID_SET('', NULL)",
+    "SELECT WAIT_FOR_EXECUTED_GTID_SET(NULL)",
+    "SELECT WAIT_FOR_EXECUTED_GTID_SET()",
+]
+
+
+def test_nobody_waits_for_gtids_where_there_are_none(tmp_path: Path, mysql: Distribution) -> None:
+    client = Client(Role.ADMIN, some_facts(gtid_mode="OFF"))
+    with Cluster(tmp_path, mysql) as cluster:
+        server = cluster.server(options={"gtid_mode": "OFF", "enforce_gtid_consistency": "OFF"})
+        with server.connect(conv={}) as connection:
+            real = Real(connection)
+            for statement in GTIDS_ARE_OFF:
+                refusal = client.refusal(statement)
+                assert (refusal.code, refusal.message) == real.error(statement), statement
+                assert client.rows("SHOW WARNINGS") == real.result("SHOW WARNINGS")[1]
+            none = "SELECT WAIT_FOR_EXECUTED_GTID_SET('x') LIMIT 0"
+            assert client.rows(none) == real.result(none)[1] == []
+            real.run("SET GLOBAL gtid_mode = OFF_PERMISSIVE")
+            permissive = Client(facts=some_facts(gtid_mode="OFF_PERMISSIVE"))
+            assert real.error(GTIDS_ARE_OFF[0]) is None
+            assert isinstance(permissive.outcome(GTIDS_ARE_OFF[0]), Wait)
 
 
 def test_an_errors_diagnostics_last_as_long(real: Real, client: Client) -> None:
@@ -444,11 +530,10 @@ def test_the_catalog_is_a_part_of_mysqls(real: Real, client: Client) -> None:
     assert unknown == GONE_FROM_MYSQL | NEVER_IN_MYSQL
     for name in CATALOG.keys() - unknown:
         spec = CATALOG[name]
-        described = real.run(f"SELECT @@{name}")
-        assert described is not None
-        (_, field_type), value = described[0][0], described[1][0][0]
-        is_text = field_type == pymysql.FIELD_TYPE.VAR_STRING
-        assert (spec.kind is VariableKind.TEXT) is is_text, name
+        described = real.result(f"SELECT @@{name}")
+        value = described[1][0][0]
+        is_text = described[0][0].type == pymysql.FIELD_TYPE.VAR_STRING
+        assert announced(client.result(f"SELECT @@{name}").columns) == described[0], name
         in_list = shown.get(name)
         assert (spec.kind is VariableKind.BOOL) is (not is_text and in_list in ("ON", "OFF")), (name, value)
         has_global = real.error(f"SELECT @@global.{name}") is None

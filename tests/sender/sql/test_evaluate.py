@@ -92,7 +92,7 @@ def test_values(client: Client, expression: str, value: str | None) -> None:
         ("NULL", ColumnKind.NULL),
         ("1 = NULL", ColumnKind.BIGINT),
         ("NOT NULL", ColumnKind.BIGINT),
-        ("@nothing", ColumnKind.STRING),
+        ("@nothing", ColumnKind.BINARY),
         ("@@server_id", ColumnKind.BIGINT_UNSIGNED),
         ("@@autocommit", ColumnKind.BIGINT),
         ("@@version", ColumnKind.STRING),

@@ -205,7 +205,7 @@ def test_nothing_global_can_be_set_yet_and_nobody_is_told_otherwise() -> None:
 def test_users_may_kill_what_is_theirs(role: Role) -> None:
     client = Client(role)
     client.ok("KILL 8")
-    client.ok("KILL QUERY CONNECTION_ID()")
+    assert client.code("KILL QUERY CONNECTION_ID()") == 1317
     assert client.backend.killed == [(8, KillTarget.CONNECTION), (7, KillTarget.QUERY)]
     refusal = client.refusal("KILL 9")
     assert (refusal.code, refusal.message) == (1095, "You are not owner of thread 9")

@@ -81,7 +81,7 @@ def test_without_a_receiver(answer: Any, what: str) -> None:
 
 
 def test_the_old_names() -> None:
-    """Those of MySQL 8; the first 55 are 5.6's too, where they were looked up."""
+    """Those of MySQL 8 and older, as far as a version has them; 5.6's: test_against_old_servers.py."""
     row = shown(STATUS, "SHOW SLAVE STATUS FOR CHANNEL ''")
     assert len(row) == len(COLUMNS)
     assert not [name for name in row if "Source" in name or "Replica_" in name]
@@ -92,6 +92,26 @@ def test_the_old_names() -> None:
         " Master_SSL_Crlpath Master_TLS_Version Master_public_key_path Get_master_public_key"
     )
     assert set(old.split()) <= set(row)
+
+
+@pytest.mark.parametrize(
+    ("version", "last"),
+    [
+        ("5.6.24", "Auto_Position"),
+        ("5.7.44", "Master_TLS_Version"),
+        ("8.0.21", "Get_master_public_key"),
+        ("8.0.22", "Network_Namespace"),
+    ],
+)
+def test_the_old_names_end_where_a_version_ends(version: str, last: str) -> None:
+    facts = {"version": f"{version}-binlogd"}
+    assert [*shown(STATUS, "SHOW SLAVE STATUS", **facts)][-1] == last
+    assert len(shown(STATUS, **facts)) == len(COLUMNS)
+
+
+def test_before_the_first_event_it_stands_at_the_end_of_the_store() -> None:
+    row = shown({"source": STATUS["source"] | {"file": "", "position": 0}, "orders": STATUS["orders"]})
+    assert (row["Source_Log_File"], row["Read_Source_Log_Pos"]) == ("mysql-bin.000002", str(5 * 2**30))
 
 
 def test_who_may_ask() -> None:

@@ -216,7 +216,8 @@ class Cursor:
         token = self.token
         match token.kind:
             case TokenKind.NUMBER:
-                return Literal(_number(self.advance().value))
+                written = self.advance().value
+                return Literal(_number(written), len(written))
             case TokenKind.STRING:
                 return Literal(self.string())
             case TokenKind.USER_VARIABLE:

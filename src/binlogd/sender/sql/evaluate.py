@@ -30,59 +30,27 @@ from binlogd.sender.sql.expressions import (
 from binlogd.sender.sql.functions import call
 from binlogd.sender.sql.patterns import COMPILING, SEARCHING, matches
 from binlogd.sender.sql.refusals import unknown_column
-from binlogd.sender.sql.results import ColumnKind, as_text, number
+from binlogd.sender.sql.results import as_text, number
 
 
-def evaluate(expression: Expression, context: Context) -> tuple[Value, ColumnKind]:
-    """The value of ``expression`` and the kind of column it makes. Raises Refusal."""
-    match expression:
-        case SystemVariable(name, scope):
-            return context.variables.read(name, scope)
-        case Call(name, arguments):
-            return call(name, [_value(argument, context) for argument in arguments], context)
-    value = _value(expression, context)
-    match expression:
-        case Not() | And() | Or() | Compare() | Like() | In() | IsNull():
-            return value, ColumnKind.BIGINT
-        case UserVariable() if value is None:
-            return value, ColumnKind.STRING
-    return value, kind_of(value)
-
-
-def kind_of(value: Value) -> ColumnKind:
-    match value:
-        case None:
-            return ColumnKind.NULL
-        case str():
-            return ColumnKind.STRING
-        case int():
-            return ColumnKind.BIGINT if value < 2**63 else ColumnKind.BIGINT_UNSIGNED
-        case Decimal():
-            return ColumnKind.DECIMAL
-        case float():
-            return ColumnKind.DOUBLE
-
-
-def is_true(value: Value) -> bool:
-    """Whether a condition of ``value`` holds; NULL does not."""
-    return value is not None and _number(value) != 0
-
-
-def _value(expression: Expression, context: Context) -> Value:
+def evaluate(expression: Expression, context: Context) -> Value:
+    """The value of ``expression``. Raises Refusal."""
     match expression:
         case Literal(value):
             return value
         case UserVariable(name):
             return context.session.user_variable(name)
-        case SystemVariable() | Call():
-            return evaluate(expression, context)[0]
+        case SystemVariable(name, scope):
+            return context.variables.read(name, scope)
+        case Call(name, arguments):
+            return call(name, [evaluate(argument, context) for argument in arguments], context)
         case Column(name):
             column = context.columns.get(name.lower())
             if column is None:
                 raise unknown_column(name, context.clause)
             return column()
         case Negate(operand):
-            value = _value(operand, context)
+            value = evaluate(operand, context)
             return None if value is None else -_number(value)
         case Not(operand):
             return _negated(_truth(operand, context))
@@ -92,19 +60,24 @@ def _value(expression: Expression, context: Context) -> Value:
             # a OR b is NOT (NOT a AND NOT b), for NULL too
             return _negated(_all(tuple(Not(operand) for operand in operands), context))
         case Compare(operator, left, right):
-            return _compared(operator, _value(left, context), _value(right, context), context)
+            return _compared(operator, evaluate(left, context), evaluate(right, context), context)
         case Like(operand, pattern, negated):
-            truth = _like(_value(operand, context), _value(pattern, context), context)
+            truth = _like(evaluate(operand, context), evaluate(pattern, context), context)
             return _negated(truth) if negated else truth
         case In(operand, choices, negated):
-            truth = _in(_value(operand, context), choices, context)
+            truth = _in(evaluate(operand, context), choices, context)
             return _negated(truth) if negated else truth
         case IsNull(operand, negated):
-            return int((_value(operand, context) is None) != negated)
+            return int((evaluate(operand, context) is None) != negated)
+
+
+def is_true(value: Value) -> bool:
+    """Whether a condition of ``value`` holds; NULL does not."""
+    return value is not None and _number(value) != 0
 
 
 def _truth(expression: Expression, context: Context) -> int | None:
-    value = _value(expression, context)
+    value = evaluate(expression, context)
     return None if value is None else int(is_true(value))
 
 
@@ -125,7 +98,7 @@ def _all(operands: tuple[Expression, ...], context: Context) -> int | None:
 def _in(value: Value, choices: tuple[Expression, ...], context: Context) -> int | None:
     unknown = False
     for choice in choices:
-        truth = _compared("=", value, _value(choice, context), context)
+        truth = _compared("=", value, evaluate(choice, context), context)
         if truth:
             return 1
         unknown = unknown or truth is None

@@ -14,15 +14,23 @@ from typing import Any, NoReturn
 
 from binlogd.errors import Refusal
 from binlogd.sender.sql.backend import Backend
+from binlogd.sender.sql.columns import describe
 from binlogd.sender.sql.context import Context
 from binlogd.sender.sql.evaluate import evaluate, is_true
 from binlogd.sender.sql.expressions import Expression, Value
-from binlogd.sender.sql.facts import ServerFacts, version_number
+from binlogd.sender.sql.facts import ServerFacts, is_mariadb, version_number
 from binlogd.sender.sql.functions import MustWait
 from binlogd.sender.sql.parser import parse
 from binlogd.sender.sql.purge import question as purge_question
 from binlogd.sender.sql.purge import warnings
-from binlogd.sender.sql.refusals import access_denied, no_such_thread, not_owner, too_big, unknown_database
+from binlogd.sender.sql.refusals import (
+    access_denied,
+    no_such_thread,
+    not_owner,
+    query_interrupted,
+    too_big,
+    unknown_database,
+)
 from binlogd.sender.sql.replica_orders import notes_of, question
 from binlogd.sender.sql.replica_status import replica_status
 from binlogd.sender.sql.results import (
@@ -31,6 +39,7 @@ from binlogd.sender.sql.results import (
     Errand,
     EventListing,
     Ok,
+    Origin,
     Outcome,
     ResultSet,
     Wait,
@@ -78,14 +87,15 @@ from binlogd.sender.sql.variables import SystemVariables
 # One row of a SELECT: 256 columns may each ask for the same GTID set of a megabyte, and all are held at once.
 MAX_ROW_BYTES = 16 * 1024 * 1024
 MAX_INFO = 100  # characters of a statement SHOW PROCESSLIST shows without FULL
-_BIG, _INT = ColumnKind.BIGINT_UNSIGNED, ColumnKind.INT_UNSIGNED
+ENCRYPTED_SINCE = 80014  # the version whose SHOW BINARY LOGS has that column
+_TEXT, _BIG, _INT = ColumnKind.STRING, ColumnKind.BIGINT_UNSIGNED, ColumnKind.INT_UNSIGNED
 EVENT_COLUMNS = (
-    ColumnSpec("Log_name"),
-    ColumnSpec("Pos", _BIG),
-    ColumnSpec("Event_type"),
-    ColumnSpec("Server_id", _INT),
-    ColumnSpec("End_log_pos", _BIG),
-    ColumnSpec("Info"),
+    ColumnSpec("Log_name", _TEXT, 20),
+    ColumnSpec("Pos", _BIG, 12),
+    ColumnSpec("Event_type", _TEXT, 20),
+    ColumnSpec("Server_id", _INT, 11),
+    ColumnSpec("End_log_pos", _BIG, 12),
+    ColumnSpec("Info", _TEXT, 20),
 )
 
 
@@ -167,11 +177,11 @@ class _Execution:
         if statement.limit is not None and not statement.limit.count:
             self.context.waited = None  # there is no row: MySQL evaluates nothing
         for item in statement.items:
-            value, kind = evaluate(item.expression, self.context)
+            value = evaluate(item.expression, self.context)
             size += len(value) if isinstance(value, str) else 8
             if size > MAX_ROW_BYTES:
                 raise too_big()
-            columns.append(ColumnSpec(item.heading, kind))
+            columns.append(replace(describe(item.expression, self.context), name=item.heading))
             row.append(value)
         return ResultSet(tuple(columns), _limited([tuple(row)], statement.limit))
 
@@ -207,23 +217,32 @@ class _Execution:
         raise AssertionError(assignment)
 
     def _value(self, expression: Expression) -> Value:
-        return evaluate(expression, self.context)[0]
+        return evaluate(expression, self.context)
 
     # --- SHOW ---
 
     def show_variables(self, statement: ShowVariables) -> ResultSet:
-        return self._named_values(self.variables.listing(statement.scope), statement.where)
+        return self._named_values(self.variables.listing(statement.scope), statement, "variables")
 
     def show_status(self, statement: ShowStatus) -> ResultSet:
         status = sorted(self.backend.status().items())
         return self._named_values(
             ((name, lambda value=value: value) for name, value in status),  # type: ignore[misc]
-            statement.where,
+            statement,
+            "status",
         )
 
-    def _named_values(self, values: Iterable[tuple[str, Callable[[], str]]], where: Expression | None) -> ResultSet:
-        rows = [(name, value()) for name, value in values if self._wanted(where, name, value)]
-        return _result("Variable_name", "Value", rows=rows)
+    def _named_values(
+        self, values: Iterable[tuple[str, Callable[[], str]]], asked: ShowVariables | ShowStatus, table: str
+    ) -> ResultSet:
+        rows = [(name, value()) for name, value in values if self._wanted(asked.where, name, value)]
+        table = f"{asked.scope.value.lower()}_{table}"
+        origin = Origin("performance_schema", table, table)
+        return _result(
+            ColumnSpec("Variable_name", _TEXT, 64, origin=origin),
+            ColumnSpec("Value", _TEXT, 1024, nullable=True, origin=origin),
+            rows=rows,
+        )
 
     def _wanted(self, where: Expression | None, name: str, value: Callable[[], str]) -> bool:
         if where is None:
@@ -231,20 +250,29 @@ class _Execution:
         context = self.context
         context.clause = "where clause"
         context.columns = {"variable_name": lambda: name, "value": value}
-        return is_true(evaluate(where, context)[0])
+        return is_true(evaluate(where, context))
 
     def show_binary_logs(self, _: ShowBinaryLogs) -> ResultSet:
-        return _result("Log_name", ("File_size", _BIG), "Encrypted", rows=self.backend.binary_logs())
+        version = self.context.facts.version
+        encrypted = not is_mariadb(version) and version_number(version) >= ENCRYPTED_SINCE
+        return _first(
+            3 if encrypted else 2,
+            ColumnSpec("Log_name", _TEXT, 255),
+            ColumnSpec("File_size", _BIG, 21),
+            ColumnSpec("Encrypted", _TEXT, 3),
+            rows=self.backend.binary_logs(),
+        )
 
     def show_binary_log_status(self, _: ShowBinaryLogStatus) -> ResultSet:
         status = self.backend.binary_log_status()
         rows = [] if status is None else [(status.file, status.position, "", "", status.gtid_executed)]
-        return _result(
-            "File",
-            ("Position", _BIG),
-            "Binlog_Do_DB",
-            "Binlog_Ignore_DB",
-            "Executed_Gtid_Set",
+        return _first(
+            4 if is_mariadb(self.context.facts.version) else 5,
+            ColumnSpec("File", _TEXT, 512),
+            ColumnSpec("Position", _BIG, 21),
+            ColumnSpec("Binlog_Do_DB", _TEXT, 255),
+            ColumnSpec("Binlog_Ignore_DB", _TEXT, 255),
+            ColumnSpec("Executed_Gtid_Set", _TEXT, len(status.gtid_executed) if status is not None else 0),
             rows=rows,
         )
 
@@ -257,7 +285,15 @@ class _Execution:
         server_id, source_id, uuid = "Server_Id", "Source_Id", "Replica_UUID"
         if statement.old_names:
             server_id, source_id, uuid = "Server_id", "Master_id", "Slave_UUID"
-        return _result((server_id, _INT), "Host", ("Port", _INT), (source_id, _INT), uuid, rows=self.backend.replicas())
+        return _first(
+            4 if is_mariadb(self.context.facts.version) else 5,
+            ColumnSpec(server_id, _INT, 11),
+            ColumnSpec("Host", _TEXT, 255),
+            ColumnSpec("Port", _INT, 8),
+            ColumnSpec(source_id, _INT, 11),
+            ColumnSpec(uuid, _TEXT, 36),
+            rows=self.backend.replicas(),
+        )
 
     def show_replica_status(self, statement: ShowReplicaStatus) -> Errand:
         def finish(status: Mapping[str, Any] | None) -> ResultSet:
@@ -268,34 +304,40 @@ class _Execution:
                 published=(end.file, end.position) if end is not None else ("", 0),
                 size=sum(log.size for log in self.backend.binary_logs()),
                 gtids=self.context.facts.gtid_mode == "ON",
-                old=statement.old_names,
+                old=version_number(self.context.facts.version) if statement.old_names else None,
             )
 
         return Errand({"ask": "status"}, finish)
 
     def show_processlist(self, statement: ShowProcesslist) -> ResultSet:
+        info = ColumnSpec("Info", _TEXT, MAX_INFO, nullable=True)
+        if statement.full:
+            info = replace(info, kind=ColumnKind.LONG_TEXT, length=3 * self.context.facts.max_allowed_packet)
         rows = [
             process if statement.full or process.info is None else process._replace(info=process.info[:MAX_INFO])
             for process in self.backend.processlist()
         ]
         return _result(
-            ("Id", _BIG),
-            "User",
-            "Host",
-            "db",
-            "Command",
-            ("Time", ColumnKind.INT),
-            "State",
-            "Info",
+            ColumnSpec("Id", ColumnKind.BIGINT, 22),
+            ColumnSpec("User", _TEXT, 32),
+            ColumnSpec("Host", _TEXT, 255),
+            ColumnSpec("db", _TEXT, 64, nullable=True),
+            ColumnSpec("Command", _TEXT, 16),
+            ColumnSpec("Time", ColumnKind.INT, 8),
+            ColumnSpec("State", _TEXT, 30, nullable=True),
+            info,
             rows=rows,
         )
 
     def show_databases(self, statement: ShowDatabases) -> ResultSet:
-        return _result(_liked("Database", statement.like), rows=[])
+        return _result(_name(_liked("Database", statement.like), "SCHEMATA"), rows=[])
 
     def show_tables(self, statement: ShowTables) -> ResultSet:
-        name = _liked(f"Tables_in_{statement.database or self.session.database or ''}", statement.like)
-        return _result(name, "Table_type", rows=[]) if statement.full else _result(name, rows=[])
+        heading = _liked(f"Tables_in_{statement.database or self.session.database or ''}", statement.like)
+        columns = [_name(heading, "TABLES")]
+        if statement.full:
+            columns.append(replace(columns[0], name="Table_type", kind=ColumnKind.ENUM, length=11))
+        return _result(*columns, rows=[])
 
     def show_diagnostics(self, statement: ShowDiagnostics) -> ResultSet:
         rows = [
@@ -305,8 +347,10 @@ class _Execution:
         ]
         if statement.count:
             heading = "@@session.error_count" if statement.errors_only else "@@session.warning_count"
-            return _result((heading, ColumnKind.BIGINT), rows=[(len(rows),)])
-        shown = _result("Level", ("Code", _INT), "Message", rows=rows)
+            return _result(ColumnSpec(heading, _BIG, 21, nullable=True), rows=[(len(rows),)])
+        shown = _result(
+            ColumnSpec("Level", _TEXT, 7), ColumnSpec("Code", _INT, 5), ColumnSpec("Message", _TEXT, 512), rows=rows
+        )
         return replace(shown, rows=_limited(shown.rows, statement.limit))
 
     # --- the rest ---
@@ -322,6 +366,8 @@ class _Execution:
             if owner != self.session.user:
                 raise not_owner(connection_id)
         self.backend.kill(connection_id, statement.target)
+        if connection_id == self.session.connection_id:
+            raise query_interrupted()  # itself: MySQL's last words to it
         return Ok()
 
     def order(self, statement: ChangeSource | StartReplica | StopReplica | ResetReplica) -> Errand:
@@ -344,7 +390,7 @@ class _Execution:
             return Ok(warnings=len(self.session.diagnostics))
 
         before = self._value(statement.before) if statement.before is not None else None
-        zone = as_text(self.variables.read("time_zone")[0]) or ""
+        zone = as_text(self.variables.read("time_zone")) or ""
         return Errand(purge_question(statement, before, zone), finish)
 
     def use(self, statement: Use) -> NoReturn:
@@ -381,12 +427,18 @@ HANDLERS: dict[type[Statement], Callable[..., Outcome]] = {
 }
 
 
-def _result(*columns: str | tuple[str, ColumnKind], rows: Iterable[tuple[Value, ...]]) -> ResultSet:
-    """A result set; a column given by its name alone is text."""
-    return ResultSet(
-        tuple(ColumnSpec(column) if isinstance(column, str) else ColumnSpec(*column) for column in columns),
-        tuple(tuple(row) for row in rows),
-    )
+def _result(*columns: ColumnSpec, rows: Iterable[tuple[Value, ...]]) -> ResultSet:
+    return ResultSet(columns, tuple(tuple(row) for row in rows))
+
+
+def _first(count: int, *columns: ColumnSpec, rows: Iterable[tuple[Value, ...]]) -> ResultSet:
+    """A result set of the first columns only: those that the version has which we show."""
+    return _result(*columns[:count], rows=(row[:count] for row in rows))
+
+
+def _name(heading: str, table: str) -> ColumnSpec:
+    """A column of names from one of MySQL's tables about tables."""
+    return ColumnSpec(heading, _TEXT, 64, origin=Origin("", table, table.lower(), as_bytes=True))
 
 
 def _liked(heading: str, pattern: str | None) -> str:

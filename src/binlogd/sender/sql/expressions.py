@@ -6,7 +6,7 @@ parser limits (MAX_DEPTH): evaluation may recurse.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import Enum
 from typing import TypeAlias
@@ -24,7 +24,10 @@ class Scope(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Literal:
+    """``width`` is how many characters a number is written with, 0 for what has another name."""
+
     value: Value
+    width: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

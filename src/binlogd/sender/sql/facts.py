@@ -30,6 +30,11 @@ def version_number(version: str) -> int:
     return major * 10_000 + minor * 100 + patch
 
 
+def is_mariadb(version: str) -> bool:
+    """Whether a version is one of MariaDB's."""
+    return "MariaDB" in version
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerFacts:
     """The snapshot. Times are in seconds, sizes in bytes. None means that the variable is not known here."""

@@ -10,8 +10,14 @@ from typing import TypeAlias
 from binlogd.binlog.gtid import GtidSet, GtidSyntaxError
 from binlogd.sender.sql.context import Context
 from binlogd.sender.sql.expressions import Value
-from binlogd.sender.sql.refusals import malformed_gtid_set, unknown_function, wrong_argument_count, wrong_arguments
-from binlogd.sender.sql.results import ColumnKind, as_text, number
+from binlogd.sender.sql.refusals import (
+    cannot_wait_without_gtids,
+    malformed_gtid_set,
+    unknown_function,
+    wrong_argument_count,
+    wrong_arguments,
+)
+from binlogd.sender.sql.results import ColumnKind, ColumnSpec, as_text, number
 from binlogd.sender.sql.time_zones import local_time
 
 LONGEST_WAIT = 31_536_000.0  # seconds, a year, MySQL's greatest time-out
@@ -21,20 +27,22 @@ Implementation: TypeAlias = Callable[[list[Value], Context], Value]
 
 @dataclass(frozen=True, slots=True)
 class FunctionSpec:
+    """``column`` is what is announced for it where that does not depend on its arguments (columns.py)."""
+
     arity: int
-    kind: ColumnKind
+    column: ColumnSpec
     implementation: Implementation
     optional: int = 0  # arguments more that it may have
 
 
-def call(name: str, arguments: list[Value], context: Context) -> tuple[Value, ColumnKind]:
-    """The value of ``name(arguments)`` and the kind of its column. Refusal 1305, 1582, 1772."""
+def call(name: str, arguments: list[Value], context: Context) -> Value:
+    """The value of ``name(arguments)``. Refusal 1305, 1582, 1772."""
     function = FUNCTIONS.get(name.upper())
     if function is None:
         raise unknown_function(name)
     if not 0 <= len(arguments) - function.arity <= function.optional:
         raise wrong_argument_count(name)
-    return function.implementation(arguments, context), function.kind
+    return function.implementation(arguments, context)
 
 
 def _user(_: list[Value], context: Context) -> Value:
@@ -50,7 +58,7 @@ def _database(_: list[Value], context: Context) -> Value:
 
 
 def _now(_: list[Value], context: Context) -> Value:
-    zone = as_text(context.variables.read("time_zone")[0]) or ""
+    zone = as_text(context.variables.read("time_zone")) or ""
     return local_time(context.now, zone)
 
 
@@ -89,38 +97,53 @@ class MustWait(Exception):
 
 
 def _wait_for_executed_gtid_set(arguments: list[Value], context: Context) -> Value:
-    """0 when they are published, 1 when the time is over first; without a time, or with 0, there is no end to it."""
+    """0 when they are published, 1 when the time is over first; without a time, or with 0, there is no end to it.
+
+    Where the source has no GTIDs none will ever be published: Refusal 3062, as in MySQL.
+    """
     timeout = number(arguments[1]) if len(arguments) > 1 else 0
     if timeout is None or timeout < 0:
         raise wrong_arguments("WAIT_FOR_EXECUTED_GTID_SET.")
-    wanted = _gtid_set(as_text(arguments[0]) or "NULL" if arguments[0] != "" else "", context)
     if context.waited is None:
         return 0
+    text = as_text(arguments[0])
+    if text is None:
+        raise malformed_gtid_set("NULL")
+    if context.facts.gtid_mode == "OFF":
+        raise cannot_wait_without_gtids()
+    wanted = _gtid_set(text, context)
     if context.waits == len(context.waited):
         raise MustWait(wanted, min(float(timeout), LONGEST_WAIT) or None)
     context.waits += 1
     return int(not context.waited[context.waits - 1])
 
 
-_DATABASE = FunctionSpec(0, ColumnKind.STRING, _database)
-_NOW = FunctionSpec(0, ColumnKind.DATETIME, _now)
-_USER = FunctionSpec(0, ColumnKind.STRING, _user)
+_INTEGER = ColumnSpec("", ColumnKind.BIGINT, 21)
+_UNSIGNED = ColumnSpec("", ColumnKind.BIGINT_UNSIGNED, 21)
+_ACCOUNT = ColumnSpec("", length=288, nullable=True)
+_TEXT = ColumnSpec("")
+
+_DATABASE = FunctionSpec(0, ColumnSpec("", length=64, nullable=True), _database)
+_NOW = FunctionSpec(0, ColumnSpec("", ColumnKind.DATETIME, 19), _now)
+_USER = FunctionSpec(0, _ACCOUNT, _user)
 
 FUNCTIONS: Mapping[str, FunctionSpec] = MappingProxyType(
     {
-        "CONNECTION_ID": FunctionSpec(0, ColumnKind.BIGINT_UNSIGNED, lambda _, context: context.session.connection_id),
+        "CONNECTION_ID": FunctionSpec(0, _UNSIGNED, lambda _, context: context.session.connection_id),
         "CURRENT_TIMESTAMP": _NOW,
-        "CURRENT_USER": FunctionSpec(0, ColumnKind.STRING, _current_user),
+        "CURRENT_USER": FunctionSpec(0, _ACCOUNT, _current_user),
         "DATABASE": _DATABASE,
-        "GTID_SUBSET": FunctionSpec(2, ColumnKind.BIGINT, _gtid_subset),
-        "GTID_SUBTRACT": FunctionSpec(2, ColumnKind.STRING, _gtid_subtract),
+        "GTID_SUBSET": FunctionSpec(2, _INTEGER, _gtid_subset),
+        "GTID_SUBTRACT": FunctionSpec(2, _TEXT, _gtid_subtract),
         "NOW": _NOW,
         "SCHEMA": _DATABASE,
         "SESSION_USER": _USER,
         "SYSTEM_USER": _USER,
-        "UNIX_TIMESTAMP": FunctionSpec(0, ColumnKind.BIGINT, lambda _, context: int(context.now)),
+        "UNIX_TIMESTAMP": FunctionSpec(0, _INTEGER, lambda _, context: int(context.now)),
         "USER": _USER,
-        "WAIT_FOR_EXECUTED_GTID_SET": FunctionSpec(1, ColumnKind.BIGINT, _wait_for_executed_gtid_set, optional=1),
-        "VERSION": FunctionSpec(0, ColumnKind.STRING, lambda _, context: context.facts.version),
+        "WAIT_FOR_EXECUTED_GTID_SET": FunctionSpec(
+            1, ColumnSpec("", ColumnKind.BIGINT, 21, nullable=True), _wait_for_executed_gtid_set, optional=1
+        ),
+        "VERSION": FunctionSpec(0, _TEXT, lambda _, context: context.facts.version),
     }
 )

@@ -11,7 +11,13 @@ from collections.abc import Callable
 from binlogd.sender.sql.cursor import MAX_BIGINT_UNSIGNED, RESERVED, Cursor
 from binlogd.sender.sql.expressions import Column, Expression, Like, Literal, Scope
 from binlogd.sender.sql.purge import purge_logs
-from binlogd.sender.sql.refusals import empty_query, syntax_error, too_many_columns
+from binlogd.sender.sql.refusals import (
+    empty_query,
+    no_tables,
+    not_for_a_binlog_server,
+    syntax_error,
+    too_many_columns,
+)
 from binlogd.sender.sql.replica_orders import change_source, replica_status, reset_replica, start_replica, stop_replica
 from binlogd.sender.sql.statements import (
     AssignedValue,
@@ -56,6 +62,7 @@ FIRST_EVENT = 4
 MAX_HEADING = 256  # characters, MySQL's MAX_ALIAS_NAME
 _GLOBAL_KEYWORDS = ("GLOBAL", "PERSIST", "PERSIST_ONLY")
 _SESSION_KEYWORDS = ("SESSION", "LOCAL")
+_ISOLATION_LEVELS = (("READ", "UNCOMMITTED"), ("READ", "COMMITTED"), ("REPEATABLE", "READ"), ("SERIALIZABLE",))
 
 
 def parse(statement: str | bytes, *, server_version: int = 0) -> Statement:
@@ -91,7 +98,7 @@ class _Parser(Cursor):
         }
         rule = rules.get(self.token.upper)
         if rule is None:
-            raise self.error()
+            raise not_for_a_binlog_server(self.token.upper) or self.error()
         self.advance()
         parsed = rule()
         self.accept(";")
@@ -102,11 +109,15 @@ class _Parser(Cursor):
     # --- SELECT ---
 
     def _select(self) -> Select:
+        if self.at("*"):
+            raise no_tables("SELECT *")
         items = self.listed(self._select_item)
         if len(items) > MAX_COLUMNS:
             raise too_many_columns()
-        if self.accept("FROM"):
-            self.expect("DUAL")
+        if self.accept("FROM") and not self.accept("DUAL"):
+            if self.token.kind in (TokenKind.WORD, TokenKind.NAME) and self.token.upper not in RESERVED:
+                raise no_tables("SELECT ... FROM")
+            raise self.error()
         return Select(items, self._limit())
 
     def _select_item(self) -> SelectItem:
@@ -146,6 +157,15 @@ class _Parser(Cursor):
     def _set(self) -> Set:
         # A GLOBAL or SESSION holds for the assignments after it too, until the next.
         keyword = "SESSION"
+        if self.accept("TRANSACTION"):
+            self._transaction_characteristics()
+            return Set(())  # for the next transaction only, and there are none
+        if self.accept("GLOBAL", "TRANSACTION"):
+            chosen = self._transaction_characteristics()
+            return Set(tuple(SetGlobalVariable(name, value, "GLOBAL") for name, value in chosen.items()))
+        if self.accept("SESSION", "TRANSACTION") or self.accept("LOCAL", "TRANSACTION"):
+            chosen = self._transaction_characteristics()
+            return Set(tuple(SetSessionVariable(name, value) for name, value in chosen.items()))
         assignments: list[Assignment] = []
         while True:
             if self.token.upper in (*_GLOBAL_KEYWORDS, *_SESSION_KEYWORDS):
@@ -155,6 +175,27 @@ class _Parser(Cursor):
                 assignments.append(self._assignment(keyword))
             if not self.accept(","):
                 return Set(tuple(assignments))
+
+    def _transaction_characteristics(self) -> dict[str, Word]:
+        """ISOLATION LEVEL and READ ONLY or READ WRITE, either or both, as the variables they set."""
+        chosen: dict[str, Word] = {}
+        while True:
+            if "transaction_isolation" not in chosen and self.accept("ISOLATION", "LEVEL"):
+                for words in _ISOLATION_LEVELS:
+                    if self.accept(*words):
+                        chosen["transaction_isolation"] = Word("-".join(words))
+                        break
+                else:
+                    raise self.error()
+            elif "transaction_read_only" not in chosen and self.accept("READ"):
+                read_only = self.accept("ONLY")
+                if not read_only:
+                    self.expect("WRITE")
+                chosen["transaction_read_only"] = Word("ON" if read_only else "OFF")
+            else:
+                raise self.error()
+            if not self.accept(","):
+                return chosen
 
     def _assignment(self, keyword: str) -> Assignment:
         if self.token.kind is TokenKind.USER_VARIABLE:
@@ -213,13 +254,13 @@ class _Parser(Cursor):
     def _show(self) -> Statement:
         if self.accept("BINARY", "LOGS") or self.accept("MASTER", "LOGS"):
             return ShowBinaryLogs()
-        if self.accept("BINARY", "LOG", "STATUS") or self.accept("MASTER", "STATUS"):
+        if self.accept("BINARY", "LOG", "STATUS") or self.accept("MASTER", "STATUS") or self.accept("BINLOG", "STATUS"):
             return ShowBinaryLogStatus()
         if self.accept("BINLOG", "EVENTS"):
             return self._show_binlog_events()
         if self.accept("REPLICAS"):
             return ShowReplicas()
-        if self.accept("SLAVE", "HOSTS"):
+        if self.accept("SLAVE", "HOSTS") or self.accept("REPLICA", "HOSTS"):
             return ShowReplicas(old_names=True)
         for word in ("REPLICA", "SLAVE"):
             if self.accept(word, "STATUS"):

@@ -84,6 +84,40 @@ def not_supported_because(what: str, why: str) -> Refusal:
     return Refusal(refusal.code, refusal.sqlstate, f"{refusal.message}: {why}")
 
 
+_NO_TABLES = "binlogd keeps binary logs and has no tables, accounts or routines; send this to the source or a replica"
+_OF_TABLES = (
+    "ALTER ANALYZE CALL CHECK CHECKSUM CLONE CREATE DEALLOCATE DELETE DESC DESCRIBE DO DROP EXECUTE EXPLAIN GRANT "
+    "HANDLER IMPORT INSERT INSTALL LOAD LOCK OPTIMIZE PREPARE RELEASE RENAME REPAIR REPLACE REVOKE SAVEPOINT TABLE "
+    "TRUNCATE UNINSTALL UNLOCK UPDATE VALUES WITH XA"
+)
+_WHY_NOT = {
+    **dict.fromkeys(_OF_TABLES.split(), _NO_TABLES),
+    "FLUSH": "a new file begins when the source begins one; FLUSH BINARY LOGS at the source, or PURGE BINARY LOGS here",
+    "RESTART": "binlogd ends by the signal TERM and is started by whatever runs it, as systemctl restart binlogd",
+    "SHUTDOWN": "binlogd ends by the signal TERM to binlogd run, as systemctl stop binlogd sends it",
+}
+
+
+def not_for_a_binlog_server(verb: str) -> Refusal | None:
+    """1235 for what MySQL can do and a binary log server cannot; None for what is no statement at all."""
+    why = _WHY_NOT.get(verb)
+    return None if why is None else not_supported_because(verb, why)
+
+
+def no_tables(what: str) -> Refusal:
+    """1235 for what needs tables."""
+    return not_supported_because(what, _NO_TABLES)
+
+
+def no_dump(program: str) -> Refusal:
+    """1235 for mysqldump and its like: without databases it writes an empty dump and says that all went well."""
+    return not_supported_because(
+        printable(program),
+        "binlogd keeps binary logs and has no tables to dump; run it at the source or a replica, and binlogd"
+        " dump or mysqlbinlog for the binary log",
+    )
+
+
 def wrong_arguments(option: str) -> Refusal:
     return Refusal(1210, "HY000", f"Incorrect arguments to {option}")
 
@@ -186,6 +220,10 @@ def query_interrupted() -> Refusal:
 
 def malformed_gtid_set(text: str) -> Refusal:
     return Refusal(1772, "HY000", f"Malformed GTID set specification '{printable(text)}'.")
+
+
+def cannot_wait_without_gtids() -> Refusal:
+    return Refusal(3062, "HY000", "Cannot use WAIT_FOR_EXECUTED_GTID_SET when GTID_MODE = OFF.")
 
 
 def illegal_number(kind: str, text: str) -> Refusal:

@@ -24,15 +24,40 @@ class ColumnKind(Enum):
     BIGINT_UNSIGNED = "bigint unsigned"
     DECIMAL = "decimal"
     DOUBLE = "double"
-    STRING = "string"
     DATETIME = "datetime"
     NULL = "null"
+    STRING = "string"
+    MEDIUM_TEXT = "mediumtext"
+    LONG_TEXT = "longtext"
+    ENUM = "enum"
+    BINARY = "varbinary"  # what a user variable that was never set is announced as …
+    MEDIUM_BLOB = "mediumblob"  # … and one that was set to NULL
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The table that MySQL has a column from, and whether it sorts as bytes."""
+
+    schema: str
+    table: str
+    org_table: str
+    as_bytes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ColumnSpec:
+    """A column as MySQL 9.7 announces it.
+
+    ``length`` is in characters, of a text the most that may stand there. ``origin`` is there for what MySQL reads from
+    a table of its own.
+    """
+
     name: str
     kind: ColumnKind = ColumnKind.STRING
+    length: int = 0
+    nullable: bool = False
+    decimals: int | None = None  # None is what its kind has
+    origin: Origin | None = None
 
 
 @dataclass(frozen=True, slots=True)

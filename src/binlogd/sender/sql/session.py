@@ -43,6 +43,10 @@ class SessionState:
         """The value of ``@name``; None, which is NULL, when it was never set."""
         return self._user_variables.get(name.lower())
 
+    def has_user_variable(self, name: str) -> bool:
+        """Whether ``@name`` was set, be it to NULL."""
+        return name.lower() in self._user_variables
+
     def set_user_variables(self, values: Mapping[str, Value]) -> None:
         """Set all of ``values``, or none and raise Refusal 1041 when there would be too much."""
         merged = self._user_variables | {name.lower(): value for name, value in values.items()}

@@ -25,14 +25,9 @@ from binlogd.sender.sql.refusals import (
     unknown_variable,
     wrong_scope,
 )
-from binlogd.sender.sql.results import ColumnKind, as_text
+from binlogd.sender.sql.results import as_text
 from binlogd.sender.sql.session import Diagnostic, SessionState
 
-_COLUMN_KINDS = {
-    VariableKind.BOOL: ColumnKind.BIGINT,
-    VariableKind.INT: ColumnKind.BIGINT_UNSIGNED,
-    VariableKind.TEXT: ColumnKind.STRING,
-}
 # A character set and the collation that goes with it: whoever sets one sets the other.
 _PAIRS = {
     "character_set_connection": "collation_connection",
@@ -53,14 +48,18 @@ class SystemVariables:
         self._catalog = catalog
         self.warnings: list[Diagnostic] = []  # of this statement
 
-    def read(self, name: str, scope: Scope | None = None) -> tuple[Value, ColumnKind]:
-        """The value of ``@@scope.name`` and its column's kind. Refusal 1193, 1238."""
+    def read(self, name: str, scope: Scope | None = None) -> Value:
+        """The value of ``@@scope.name``. Refusal 1193, 1238."""
         spec = self._known(name)
         if scope is Scope.GLOBAL and spec.validity is Validity.SESSION:
             raise wrong_scope(name, "SESSION")
         if scope is Scope.SESSION and spec.validity is Validity.GLOBAL:
             raise wrong_scope(name, "GLOBAL")
-        return self._value(spec, scope or Scope.SESSION), _COLUMN_KINDS[spec.kind]
+        return self._value(spec, scope or Scope.SESSION)
+
+    def kind(self, name: str) -> VariableKind:
+        """What it is. Refusal 1193."""
+        return self._known(name).kind
 
     def listing(self, scope: Scope) -> Iterator[tuple[str, Callable[[], str]]]:
         """Name and value of each variable SHOW VARIABLES lists for ``scope``, by name.
@@ -111,8 +110,8 @@ class SystemVariables:
         return {
             "character_set_client": chosen,
             "character_set_results": chosen,
-            "character_set_connection": self.read("character_set_database")[0],
-            "collation_connection": self.read("collation_database")[0],
+            "character_set_connection": self.read("character_set_database"),
+            "collation_connection": self.read("collation_database"),
         }
 
     def refuse_global(self, name: str) -> None:
