@@ -150,7 +150,7 @@ def _blocked(blocked: dict[str, Any]) -> Alarm:
         None,
         f"{blocked['files']} files should be removed ({blocked['reason']}) and stay, from {blocked['file']} on: an"
         " attached replica has not read them yet",
-        "see which replica lags in `binlogd status`; detach it when it is given up, or raise store.keep and max_size",
+        "see which replica lags in `binlogd status`; detach it if it is given up, or raise store.keep or store.max_size",
     )
 
 
