@@ -7,6 +7,8 @@ WORKERS ?= 4
 VENV    := .venv
 BIN     := $(VENV)/bin
 HOT     := walk framing excerpt
+# What is compiled is compiled once, below.
+INSTALL := BINLOGD_PURE=1 $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-all lint prepare bench bench-quick soak fuzz screenshots wheel docs deb
@@ -29,7 +31,7 @@ help:
 	@echo "make deb       a Debian package for this machine's release, in dist/"
 	@echo "make setup     only the virtual environment .venv"
 
-setup: $(VENV)/.ready
+setup: $(VENV)/.ready $(VENV)/.compiled
 
 # The marker is the last thing made, so an interrupted setup is done again; and again when dependencies change.
 $(VENV)/.ready: pyproject.toml
@@ -39,9 +41,9 @@ $(VENV)/.ready: pyproject.toml
 	  { echo "binlogd needs Python 3.11 or newer, and $(PYTHON) is $$($(PYTHON) -V): name another, make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 2; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
 	  { echo "$(PYTHON) cannot make virtual environments: sudo apt-get install python3-venv" >&2; exit 2; }
-	@echo "setting up $(VENV) with $$($(PYTHON) -V)" >&2
+	@echo "setting up $(VENV) with $$($(PYTHON) -V): a minute or a few, once" >&2
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@$(INSTALL) '.[dev]'
 	@touch $@
 
 # The hot modules, compiled beside their .py files; without a compiler, or with BINLOGD_PURE=1, they run as they are.
@@ -82,7 +84,7 @@ demo: setup $(VENV)/.compiled
 
 # What the plots need; nothing else does but their test.
 $(VENV)/.bench: $(VENV)/.ready
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	@$(INSTALL) '.[bench]'
 	@touch $@
 
 bench: setup $(VENV)/.compiled $(VENV)/.bench
@@ -96,7 +98,7 @@ soak: setup $(VENV)/.compiled
 
 # atheris, which nothing else needs, has wheels for few versions of Python.
 $(VENV)/.fuzz: $(VENV)/.ready
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
+	@$(INSTALL) '.[fuzz]'
 	@touch $@
 
 fuzz: setup $(VENV)/.compiled $(VENV)/.fuzz

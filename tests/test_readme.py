@@ -6,6 +6,7 @@ that was printed) and inline code. A command line of binlogd is handed to click'
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import signal
@@ -255,6 +256,21 @@ def statements(sql: str) -> list[str]:
     return [statement.strip() for statement in sql.split(";") if statement.strip()]
 
 
+def names_of_checks(report: str) -> list[str]:
+    """Of each line, in their order: status, name, what is there."""
+    return re.findall(r"^(?:ok|warn|fail) +(\S+) ", report, re.MULTILINE)
+
+
+def shown_check(text: str) -> str:
+    """The sample of what ``binlogd check`` prints."""
+    (shown,) = [block.text for block in blocks(text) if block.text.startswith("$ binlogd check ")]
+    return shown
+
+
+OF_THE_MACHINE = {"data_dir.file_system", "data_dir.inodes"}
+"""Checks that not every machine has anything to say of."""
+
+
 def listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
@@ -293,6 +309,19 @@ def test_the_quick_start_works_as_it_is_written(cluster: Cluster, tmp_path: Path
         counters: dict[str, str] = dict(source.query(statements(semi_sync)[-1]))
         assert counters["Rpl_semi_sync_source_clients"] == "1"
         assert int(counters["Rpl_semi_sync_source_yes_tx"]) >= 3 and counters["Rpl_semi_sync_source_no_tx"] == "0"
+        check = subprocess.run(
+            [sys.executable, "-m", "binlogd", "check", *arguments[1:]],
+            cwd=tmp_path,
+            env={**os.environ, "BINLOGD_CONFIG": ""},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        sample = names_of_checks(shown_check(text))
+        assert len(sample) > 30
+        assert [name for name in names_of_checks(check.stdout) if name not in OF_THE_MACHINE] == [
+            name for name in sample if name not in OF_THE_MACHINE
+        ], check.stdout + check.stderr
         executed = source.gtid_executed
         source.kill()
         replica.execute(*statements(failover.replace("binlogd1", "127.0.0.1").replace("3307", str(ports[0].number))))

@@ -66,7 +66,9 @@ def test_which_file_is_meant(tmp_path: Path) -> None:
     assert f"0001:{FIRST}, 0002:{FIRST}" in told
     assert "the store holds no" in the_error(binlogd("events", "nope", "--data-dir", str(tmp_path)), 2)
     assert binlogd("events", f"0001:{FIRST}", "--data-dir", str(tmp_path)).returncode == 0
-    the_error(binlogd("events", str(tmp_path / "nowhere" / FIRST)), 4)
+    for path in (tmp_path / "nowhere" / FIRST, other / FIRST / "x"):
+        assert f"there is no file {path}" in the_error(binlogd("events", str(path)), 2)
+    assert f"{other} is a folder" in the_error(binlogd("events", str(other)), 2)
 
 
 def test_a_reader_that_has_enough_ends_it_quietly(tmp_path: Path) -> None:

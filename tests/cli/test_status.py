@@ -100,4 +100,4 @@ def test_a_damaged_store_is_an_alarm_and_no_end(tmp_path: Path) -> None:
 
 
 def test_no_store(tmp_path: Path) -> None:
-    assert "there is no store in" in the_error(binlogd("status", "--data-dir", str(tmp_path)), 4)
+    assert "there is no store in" in the_error(binlogd("status", "--data-dir", str(tmp_path)), 2)

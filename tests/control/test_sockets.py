@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import resource
@@ -10,7 +11,8 @@ import socket
 import stat
 import sys
 import threading
-from collections.abc import AsyncIterator, Coroutine
+import warnings
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +22,7 @@ import pytest
 
 from binlogd.binlog.gtid import GtidSet
 from binlogd.control.board import Board
-from binlogd.control.sockets import UNANSWERED, ControlServer, ControlThread, ask, ask_status, follow, reachable
+from binlogd.control.sockets import SENDER, UNANSWERED, ControlServer, ControlThread, ask, ask_status, follow, reachable
 from binlogd.store.publication import NOTHING, Publication
 
 UUID = "3e11fa47-71ca-11e1-9e33-c80aa9429562"
@@ -624,3 +626,38 @@ def test_only_a_receiver_takes_orders(tmp_path: Path) -> None:
             assert await ask(path, {"ask": "order", "order": "stop"}) == {"error": "unknown question 'order'"}
 
     run(body())
+
+
+@pytest.mark.parametrize("steps", range(9))
+@pytest.mark.parametrize("fast", [False, True], ids=["asyncio", "uvloop"])
+def test_whoever_asks_while_it_stops_is_let_go(tmp_path: Path, steps: int, fast: bool) -> None:
+    """However far it has come with him: nothing stays open for the garbage collector to find and complain of."""
+
+    loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
+    if fast:
+        loop = pytest.importorskip("uvloop").new_event_loop
+
+    async def meanwhile(asker: socket.socket) -> None:
+        control = ControlServer(tmp_path / SENDER, lambda: {"much": "x" * 10_000_000})
+        await control.start()
+        await asyncio.sleep(0)  # it waits for somebody
+        with reachable(tmp_path / SENDER) as name:
+            asker.connect(name)
+        asker.sendall(b'{"ask": "status"}\n')
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        await control.stop()
+
+    with (
+        warnings.catch_warnings(record=True) as complaints,
+        socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asker,
+    ):
+        warnings.simplefilter("always", ResourceWarning)
+        asker.settimeout(WAIT)
+        with asyncio.Runner(loop_factory=loop) as runner:
+            runner.run(meanwhile(asker))
+        gc.collect()
+        with suppress(ConnectionResetError):
+            while asker.recv(1 << 20):
+                pass
+    assert [str(complaint.message) for complaint in complaints] == []

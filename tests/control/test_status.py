@@ -247,6 +247,12 @@ def test_alarms_about_the_source() -> None:
     long_ago = time.time() - LOST_AFTER - 1
     (lost,) = alarms(failed(State.BACKOFF, lost_at=long_ago), sender())
     assert (lost.code, lost.since) == ("source_lost", long_ago)
+    assert lost.hint == (
+        "STOP REPLICA; CHANGE REPLICATION SOURCE TO SOURCE_HOST='127.0.0.1', SOURCE_PORT=3307, SOURCE_AUTO_POSITION=1;"
+        " START REPLICA at each replica that is behind, if the source stays away; what to do"
+    )
+    (lost, down) = alarms(failed(State.BACKOFF, lost_at=long_ago), None)
+    assert (lost.hint, down.code) == ("what to do", "sender_down"), "nobody would answer"
     assert codes(failed(State.CONNECTING, lost_at=long_ago), sender()) == [("critical", "source_lost")]
 
 

@@ -91,6 +91,8 @@ def test_only_while_nothing_is_received(tmp_path: Path) -> None:
     one = office(tmp_path)
     code, text = refused(one, "change", source={"host": "db9"})
     assert (code, "run STOP REPLICA IO_THREAD FOR CHANNEL '' first." in text) == (3021, True)
+    code, text = refused(one, "change", source={"host": "db9"}, auto_position=True)
+    assert (code, "run STOP REPLICA FOR CHANNEL '' first" in text) == (3081, True)
     for everything in (False, True):
         code, text = refused(one, "reset", all=everything)
         assert (code, "run STOP REPLICA FOR CHANNEL '' first" in text) == (3081, True)

@@ -12,14 +12,15 @@ from pathlib import Path
 import pytest
 
 from binlogd.binlog.gtid import GtidSet
+from binlogd.errors import Refusal
 from binlogd.receiver import purging as module
-from binlogd.receiver.purging import NO_READERS, Purging, Readers, Room, Store, said_by
+from binlogd.receiver.purging import NO_READERS, Purging, Readers, Room, Store, asked, said_by
 from binlogd.store.disk import Disk
 from binlogd.store.layout import DataFolder
 from binlogd.store.publication import Publication
 from binlogd.store.recovery import recover
 from binlogd.store.removed import ALL, FILES, First, load
-from binlogd.store.retention import Limits
+from binlogd.store.retention import File, Limits
 from tests.binlog.making import UUID_A
 from tests.store.support import FIRST, SECOND, Quick, chain, data_of, make_store, tail_of
 from tests.store.test_retention import NAMES, two_timelines
@@ -419,3 +420,12 @@ def test_nothing_is_removed_behind_the_end(tmp_path: Path) -> None:
     assert "stopped" in at.purging.order({"to": SECOND})["refused"][2]
     assert load(folder.binlogs).first == ALL
     assert not (folder.binlogs / FILES[0]).exists()
+
+
+def test_a_name_of_many_timelines_is_refused_with_a_choice(tmp_path: Path) -> None:
+    files = [File(number, FIRST, 1) for number in range(1, 12)]
+    with pytest.raises(Refusal) as caught:
+        asked({"to": FIRST}, files)
+    choice = ", ".join(f"{number:04}:{FIRST}" for number in range(1, 9))
+    assert caught.value.message == f"several timelines have a file {FIRST}: say which of {choice}, …"
+    assert asked({"to": f"0011:{FIRST}"}, files).to == (11, FIRST)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -70,11 +71,15 @@ def _file(file: str, data_dir: str | None, config: str | None) -> tuple[Path, in
     """
     from pathlib import Path
 
-    from binlogd.cli.stores import existing_store, published
+    from binlogd.cli.stores import existing_store, mode_of, published
     from binlogd.store.seek import listing
 
     if "/" in file:
-        return Path(file), None, False
+        path = Path(file)
+        mode = mode_of(path)
+        if not mode or stat.S_ISDIR(mode):
+            raise click.UsageError(f"{file} is a folder: name a file in it" if mode else f"there is no file {file}")
+        return path, None, False
     folder = existing_store(data_dir, config)
     said = published(folder)
     qualifier, colon, name = file.rpartition(":")

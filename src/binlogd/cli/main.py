@@ -2,7 +2,7 @@
 
     0    done
     1    a check or verification found something; or the machine failed us (OSError)
-    2    bad usage or configuration, an address that is taken
+    2    bad usage or configuration, no file or store where one was named, an address that is taken
     3    the source refused us for good
     4    the store is damaged or in use
     70   a bug in binlogd (sysexits.h: EX_SOFTWARE)

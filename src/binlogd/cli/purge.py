@@ -38,13 +38,18 @@ def command(
     """
     from binlogd.cli.stores import existing_store
     from binlogd.errors import BinlogdError
+    from binlogd.receiver.purging import ER_UNKNOWN_TARGET_LOG, UNKNOWN_TARGET, blocked_text
 
     if sum(option is not None for option in (to, before, keep)) != 1:
         raise click.UsageError("say how far: --to FILE, --before T or --keep DURATION|SIZE")
     request = {"ask": "order", "order": "purge", "dry_run": dry_run} | _asked(to, before, keep)
     answer = _order(existing_store(data_dir, config), request)
     if "refused" in answer:
-        raise BinlogdError(str(answer["refused"][2]), hint="`binlogd list` shows the files that are left")
+        code, _, text = answer["refused"]
+        if code == ER_UNKNOWN_TARGET_LOG:
+            unknown = f"the store holds no {to}: binlogd list shows what it holds"
+            raise click.UsageError(unknown if text == UNKNOWN_TARGET else text)
+        raise BinlogdError(text, hint="`binlogd list` shows the files that are left")
     if as_json:
         click.echo(json.dumps({"dry_run": dry_run, "files": answer["removed"], "blocked": answer["blocked"]}, indent=2))
     else:
@@ -53,8 +58,6 @@ def command(
         click.echo(answer["kept"], err=True)
     blocked = answer["blocked"]
     if blocked is not None:
-        from binlogd.receiver.purging import blocked_text
-
         raise BinlogdError(blocked_text(blocked), hint="see who reads what in `binlogd status`")
 
 

@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
+import stat
+from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import Path
 
 import click
 
 from binlogd.binlog.gtid import GtidSet, GtidSyntaxError
 from binlogd.config import find_data_dir
 from binlogd.control.sockets import RECEIVER, ask_status
-from binlogd.errors import StoreUnreadable
+from binlogd.errors import ConfigError
 from binlogd.store.disk import explained
 from binlogd.store.layout import DataFolder
 from binlogd.store.publication import Publication
 
 
 def existing_store(data_dir: str | None, config: str | None) -> DataFolder:
-    """The data folder the options lead to; StoreUnreadable when there is no store."""
+    """The data folder the options lead to; ConfigError where none is, StoreUnreadable when it cannot be looked at."""
     path = find_data_dir(data_dir, config=config)
     folder = DataFolder(path)
-    with explained("read", path):
-        folder.timelines()  # says so when it cannot be read
-        there = folder.exists()
-    if not there:
-        raise StoreUnreadable(
-            f"there is no store in {path}", hint="name its folder with --data-dir or BINLOGD_DATA_DIR"
+    if not stat.S_ISDIR(mode_of(folder.binlogs)):
+        raise ConfigError(
+            f"there is no store in {path}",
+            hint="name its folder with --data-dir or BINLOGD_DATA_DIR, or mount its disk",
         )
+    folder.timelines()  # says so when it cannot be read
     return folder
+
+
+def mode_of(path: Path) -> int:
+    """The ``st_mode`` of what is there; 0 where nothing is. StoreUnreadable when it cannot be looked at."""
+    with explained("read", path), suppress(FileNotFoundError, NotADirectoryError):
+        return path.stat().st_mode
+    return 0
 
 
 def published(folder: DataFolder) -> Publication | None:

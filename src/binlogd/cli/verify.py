@@ -103,10 +103,15 @@ def _line(status: str, text: str, hint: str) -> None:
 
 
 def _summary(run: Verification, errors: int, warnings: int) -> None:
+    from binlogd.cli.status import counted
     from binlogd.units import human_size
 
-    checked = f"{run.files} files, {human_size(run.bytes)}, {run.transactions} transactions"
-    click.echo(f"{checked}: {errors or 'no'} errors, {warnings or 'no'} warnings")
+    checked = f"{counted(run.files, 'file')}, {human_size(run.bytes)}, {counted(run.transactions, 'transaction')}"
+    found = [
+        counted(number, noun) if number else f"no {noun}s"
+        for number, noun in ((errors, "error"), (warnings, "warning"))
+    ]
+    click.echo(f"{checked}: {', '.join(found)}")
     if run.unsummed:
         names = ", ".join(path.name for path in run.unsummed[:3]) + (", …" if len(run.unsummed) > 3 else "")
         click.echo(

@@ -22,6 +22,7 @@ import sys
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,6 +81,7 @@ class ControlServer:
         self._made: os.stat_result | None = None  # our socket file
         self._tasks: list[asyncio.Task[None]] = []  # that keeps listening, and that accepts
         self._conversations: set[asyncio.Task[None]] = set()
+        self._stopping = False
         self._said = ""
 
     async def start(self) -> None:
@@ -95,6 +97,7 @@ class ControlServer:
 
     async def stop(self) -> None:
         """Stop listening and end the conversations."""
+        self._stopping = True
         for task in (*self._tasks, *self._conversations):
             task.cancel()
         await asyncio.gather(*self._tasks, *self._conversations, return_exceptions=True)
@@ -142,9 +145,7 @@ class ControlServer:
             return
         self._said = ""
         for accepting in self._tasks[1:]:
-            accepting.cancel()
-        if self._listening is not None:
-            self._listening.close()
+            accepting.cancel()  # and it closes its socket
         self._listening, self._made = listening, made
         self._tasks[1:] = [asyncio.create_task(self._accept(listening))]
 
@@ -154,19 +155,30 @@ class ControlServer:
             log.warning(text, socket=str(self._path), **({"error": error} if error else {}))
 
     async def _accept(self, listening: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                accepted, _ = await loop.sock_accept(listening)
-                reader, writer = await asyncio.open_unix_connection(sock=accepted, limit=MAX_REQUEST)
-            except OSError as bad:
-                self._say("this process cannot be asked for its status now", bad.strerror or "")
-                await asyncio.sleep(ACCEPT_PAUSE)
-                continue
-            self._said = ""
-            task = asyncio.create_task(self._answer(reader, writer))
-            self._conversations.add(task)
-            task.add_done_callback(self._conversations.discard)
+        with listening:
+            while True:
+                await _readable(listening)
+                try:
+                    accepted, _ = listening.accept()  # at once: what a cancelled wait had accepted would be nobody's
+                    reader, writer = await asyncio.open_unix_connection(sock=accepted, limit=MAX_REQUEST)
+                except BlockingIOError:
+                    continue
+                except OSError as bad:
+                    self._say("this process cannot be asked for its status now", bad.strerror or "")
+                    await asyncio.sleep(ACCEPT_PAUSE)
+                    continue
+                self._said = ""
+                task = asyncio.create_task(self._answer(reader, writer))
+                self._conversations.add(task)
+                task.add_done_callback(partial(self._let_go, writer))
+
+    def _let_go(self, writer: asyncio.StreamWriter, conversation: asyncio.Task[None]) -> None:
+        """It has ended, or was cancelled before its first step. Who is slow to read is not waited for at the end."""
+        self._conversations.discard(conversation)
+        if self._stopping:
+            writer.transport.abort()
+        else:
+            writer.close()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -175,8 +187,6 @@ class ControlServer:
             pass  # whoever asked went away, or asked nonsense, or we stop
         except OSError as bad:
             self._say("this process cannot be asked for its status now", bad.strerror or "")
-        finally:
-            writer.close()
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while line := await reader.readline():
@@ -193,6 +203,17 @@ class ControlServer:
                 return
             else:
                 await _say(writer, {"error": f"unknown question {asked!r}"})
+
+
+async def _readable(listening: socket.socket) -> None:
+    """Until somebody wants to be accepted."""
+    loop = asyncio.get_running_loop()
+    there = asyncio.Event()
+    loop.add_reader(listening, there.set)
+    try:
+        await there.wait()
+    finally:
+        loop.remove_reader(listening)
 
 
 async def _while_there(reader: asyncio.StreamReader, telling: Coroutine[Any, Any, None]) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from binlogd import __version__
+from binlogd.control.failing_over import statements
 from binlogd.control.sockets import RECEIVER, SENDER, ask_status
 from binlogd.errors import BinlogdError
 from binlogd.store.layout import DataFolder
@@ -137,7 +138,8 @@ def alarms(
         found.append(Alarm("critical", "receiver_down", None, "no receiver runs on this store", "start binlogd run"))
     else:
         stopped = not receiver.get("orders", {"running": True})["running"]
-        found += [_stopped(receiver["source"])] if stopped else _source_alarms(receiver["source"])
+        way_out = statements(receiver["publication"], sender["listen"]) if sender is not None else ""
+        found += [_stopped(receiver["source"])] if stopped else _source_alarms(receiver["source"], way_out)
         blocked = (receiver.get("retention") or {}).get("blocked_by")
         found += [_blocked(blocked)] if blocked else []
     if sender is None:
@@ -154,14 +156,14 @@ def _blocked(blocked: dict[str, Any]) -> Alarm:
         None,
         f"{blocked['files']} files should be removed ({blocked['reason']}) and stay, from {blocked['file']} on: an"
         " attached replica has not read them yet",
-        "see which replica lags in `binlogd status`; detach it when it is given up, or raise store.keep and max_size",
+        "see which replica lags in `binlogd status`; detach it when given up, or raise store.keep or store.max_size",
     )
 
 
-def _source_alarms(source: dict[str, Any]) -> list[Alarm]:
+def _source_alarms(source: dict[str, Any], way_out: str) -> list[Alarm]:
     missing = source["missing"]
     found = [Alarm("critical", "store_missing", None, missing, MISSING_HINT)] if missing else []
-    return found + _stream_alarms(source)
+    return found + _stream_alarms(source, way_out)
 
 
 def _stopped(source: dict[str, Any]) -> Alarm:
@@ -174,7 +176,7 @@ def _stopped(source: dict[str, Any]) -> Alarm:
     )
 
 
-def _stream_alarms(source: dict[str, Any]) -> list[Alarm]:
+def _stream_alarms(source: dict[str, Any], way_out: str) -> list[Alarm]:
     state, since = source["state"], source["since"]
     message, hint = source["last_error"] or "", source["last_hint"] or ""
     if source["alarm"]:
@@ -183,6 +185,8 @@ def _stream_alarms(source: dict[str, Any]) -> list[Alarm]:
     if corruption and corruption["times"] >= CORRUPT_TIMES:
         return [_corrupt_stream(corruption, message)]
     if state in ("backoff", "connecting") and source["lost_at"] and time.time() - source["lost_at"] > LOST_AFTER:
+        if way_out:
+            hint = f"{way_out} at each replica that is behind, if the source stays away; {hint}".removesuffix("; ")
         return [Alarm("critical", "source_lost", source["lost_at"], message, hint)]
     if state == "streaming" and source["semi_sync_wanted"] and not source["semi_sync"]:
         if source["cascade"]:

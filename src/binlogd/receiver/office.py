@@ -4,7 +4,8 @@ One order is taken at a time, by the thread of the control socket, which is also
 in. What is ordered is written down before it counts. Requests and answers are plain data, for they come and go over
 the socket; the numbers and words of a refusal are those of MySQL, whose client reads them::
 
-    {"order": "change", "source": {"host": …, "port": …}}      only while nothing is received
+    {"order": "change", "source": {"host": …, "port": …}, "auto_position": false}
+                                                                 only while nothing is received
     {"order": "start"} {"order": "stop"}
     {"order": "reset", "all": true}                              only while nothing is received
 
@@ -35,7 +36,10 @@ from binlogd.units import format_duration
 ER_WRONG_ARGUMENTS = 1210
 ER_SOURCE_FATAL = 1201  # ER_MASTER_INFO: what MySQL says when it cannot keep such an order
 ER_STOP_FIRST = 3021  # ER_SLAVE_IO_THREAD_MUST_STOP
-ER_STOP_ALL_FIRST = 3081  # ER_SLAVE_CHANNEL_MUST_STOP
+STOP_ALL_FIRST = (
+    3081,  # ER_SLAVE_CHANNEL_MUST_STOP
+    "This operation cannot be performed with running replication threads; run STOP REPLICA FOR CHANNEL '' first",
+)
 ALREADY_RUNNING = (3083, "Replication thread(s) for channel '' are already runnning.")  # MySQL's spelling
 ALREADY_STOPPED = (3084, "Replication thread(s) for channel '' are already stopped.")
 ER_UNKNOWN = 1105
@@ -134,6 +138,8 @@ class Office:
 
     def _change(self, request: Mapping[str, Any]) -> list[tuple[int, str]]:
         if self.desk.newest.running:
+            if request.get("auto_position") is True:
+                raise _refused(*STOP_ALL_FIRST)
             raise _refused(
                 ER_STOP_FIRST,
                 "This operation cannot be performed with a running replica io thread; run STOP REPLICA IO_THREAD FOR"
@@ -170,11 +176,7 @@ class Office:
 
     def _reset(self, request: Mapping[str, Any]) -> list[tuple[int, str]]:
         if self.desk.newest.running:
-            raise _refused(
-                ER_STOP_ALL_FIRST,
-                "This operation cannot be performed with running replication threads; run STOP REPLICA FOR CHANNEL ''"
-                " first",
-            )
+            raise _refused(*STOP_ALL_FIRST)
         if request.get("all") is not True:
             return [NOTHING_TO_RESET]
         self._hold(Said(), running=False)

@@ -22,6 +22,7 @@ from typing import Any
 
 from binlogd.errors import BinlogdError, EventError
 from binlogd.histogram import BYTES, SECONDS, Histogram
+from binlogd.receiver.outage import Outage
 from binlogd.store.tail import Received
 
 ACKS_KEPT = 4096  # latest ACK times that percentiles are taken over
@@ -76,6 +77,7 @@ class Progress:
     since: float = field(default_factory=time.time)
     lost_at: float = field(default_factory=time.time)  # when the source was lost; 0 once it sent something sound
     corruption: Corruption | None = None  # of what it sent last before it was lost; of no account once lost_at is 0
+    outage: Outage = field(default_factory=Outage)
     even_at: float = 0.0  # when the source last said that it had sent everything; 0: it has not said so yet
     even: bool = False  # and nothing has come since
     ack_times: Histogram = field(default_factory=lambda: Histogram(SECONDS))
@@ -98,7 +100,13 @@ class Progress:
         """The source says that it has nothing more to send."""
         self.even_at = time.time()
         self.even = True
-        self.lost_at = 0.0  # a source that is there and well
+        self.sound()
+
+    def sound(self) -> None:
+        """The source sent something that holds good: it is there and well."""
+        if self.lost_at:
+            self.lost_at = 0.0
+            self.outage.over(f"{self.host}:{self.port}", now=time.monotonic())
 
     def lag_seconds(self, now: float) -> float | None:
         """How old the oldest can be that the source has and we have not; see the module."""

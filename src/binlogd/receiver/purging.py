@@ -64,6 +64,7 @@ ER_UNKNOWN_TARGET_LOG = 1373
 ER_WRONG_ARGUMENTS = 1210
 ER_LOG_PURGE_UNKNOWN = 1377
 UNKNOWN_TARGET = "Target log not found in binlog index"
+NAMED = 8  # files that an error names at most: clients cut its text after 511 bytes
 NOBODY_KNOWS = "the sender does not say who reads what: nothing is removed until it does"
 COMING_BACK = "a file should go and stays for now: replicas may be about to attach again"
 
@@ -544,23 +545,29 @@ def asked(request: Mapping[str, Any], files: list[File]) -> Limits:
     to, before = request.get("to"), request.get("before")
     keep, max_size = request.get("keep"), request.get("max_size")
     if to is not None:
-        named = [file.place for file in files if str(to) in (file.name, file.qualified)]
+        named = [file for file in files if str(to) in (file.name, file.qualified)]
         if len(named) > 1:
             raise Refusal(
                 ER_UNKNOWN_TARGET_LOG,
                 "HY000",
-                f"{UNKNOWN_TARGET}: several timelines have a file '{to}'; name one as SHOW BINARY LOGS does",
+                f"several timelines have a file {to}: say which of {_choice(named)}",
             )
         if not named:
             raise Refusal(ER_UNKNOWN_TARGET_LOG, "HY000", UNKNOWN_TARGET)
-        return Limits(to=named[0])
+        return Limits(to=named[0].place)
     if before is None and keep is None and max_size is None:
         raise Refusal(ER_WRONG_ARGUMENTS, "HY000", "Incorrect arguments to PURGE LOGS")
     return Limits(
         before=None if before is None else float(before),
         keep=None if keep is None else float(keep),
         max_size=None if max_size is None else int(max_size),
+        ordered=True,
     )
+
+
+def _choice(files: list[File]) -> str:
+    """Their qualified names, so many as an error may be long."""
+    return ", ".join(file.qualified for file in files[:NAMED]) + (", …" if len(files) > NAMED else "")
 
 
 def blocked_text(blocked: Mapping[str, Any]) -> str:

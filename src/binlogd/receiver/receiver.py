@@ -14,6 +14,7 @@ publication: the position that is asked for is durable, and nothing is stored tw
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -210,7 +211,7 @@ class Receiver:
             self._progress.suspect(trouble)
             self._progress.failed(State.BACKOFF, trouble.message, trouble.hint, code=trouble.code)
             self._progress.reconnects += 1
-            log.warning("source lost", error=trouble.message, hint=trouble.hint, retry_in=f"{pause:.1f}s")
+            self._progress.outage.failed(trouble, retry_in=pause, now=time.monotonic())
             self._wake.sleep(pause)
             return
         if known is None and isinstance(lasting, (SourceDiverged, SourceGap)) and self._leads_on(lasting, orders):

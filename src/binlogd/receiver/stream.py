@@ -302,7 +302,7 @@ class Stream:
         assert walk is not None
         if publication is not None:
             self._publish(publication)
-            progress.lost_at = 0.0
+            progress.sound()
         progress.file = tail.name
         progress.position = walk.position
         progress.last_event_time = walk.last_time or progress.last_event_time

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from binlogd.store.removed import First
-from binlogd.units import format_duration, human_size
+from binlogd.units import format_duration, format_size, human_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,10 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What is asked for; None and "" for what is not. ``keep`` in seconds, ``before`` since the epoch."""
+    """What is asked for; None for what is not. ``keep`` in seconds, ``before`` since the epoch.
+
+    ``ordered``: by `binlogd purge`, whose ``--keep`` is a duration or a size, and not by the configuration.
+    """
 
     keep: float | None = None
     max_size: int | None = None
@@ -59,6 +62,7 @@ class Limits:
     ahead: int = 0
     to: First | None = None
     before: float | None = None
+    ordered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,14 +150,16 @@ def _by_order(file: File, limits: Limits, last_time: Callable[[File], float], *,
 
 def _by_space(limits: Limits, left: int, free: int) -> str:
     if limits.max_size is not None and left > limits.max_size:
-        return f"the files have {human_size(left)}, more than max_size, {human_size(limits.max_size)}"
+        name = "--keep" if limits.ordered else "store.max_size"
+        return f"the files have {human_size(left)}, more than {name} {format_size(limits.max_size)}"
     if limits.min_free is not None and free < limits.min_free + limits.ahead:
         ahead = f" and {human_size(limits.ahead)}, to be in time" if limits.ahead else ""
-        return f"{human_size(free)} are free, less than min_free, {human_size(limits.min_free)}{ahead}"
+        return f"{human_size(free)} are free, less than store.min_free {format_size(limits.min_free)}{ahead}"
     return ""
 
 
 def _by_age(file: File, limits: Limits, now: float, written: Callable[[File], float]) -> str:
     if limits.keep is not None and written(file) < now - limits.keep:
-        return f"it was last written to longer ago than keep, {format_duration(limits.keep)}"
+        name = "--keep" if limits.ordered else "store.keep"
+        return f"it was last written to longer ago than {name} {format_duration(limits.keep)}"
     return ""

@@ -380,6 +380,7 @@ def test_orders_have_the_same_course(real: Real, tmp_path: Path) -> None:
             "START REPLICA",
             "START REPLICA IO_THREAD",
             f"{change} SOURCE_PORT=2",
+            f"{change} SOURCE_PORT=2, SOURCE_AUTO_POSITION=1",
             "RESET REPLICA",
             "RESET REPLICA ALL",
             "STOP REPLICA",

@@ -45,7 +45,12 @@ def asked(admin: Client, statement: str) -> dict[str, Any]:
     ],
 )  # fmt: skip
 def test_another_source(admin: Client, options: str, source: dict[str, Any]) -> None:
-    assert asked(admin, f"{CHANGE} {options};") == {"ask": "order", "order": "change", "source": source}
+    assert asked(admin, f"{CHANGE} {options};") == {
+        "ask": "order",
+        "order": "change",
+        "source": source,
+        "auto_position": "AUTO_POSITION" in options,
+    }
 
 
 def test_the_old_spelling(admin: Client) -> None:

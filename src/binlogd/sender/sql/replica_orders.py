@@ -89,7 +89,8 @@ def change_source(cursor: Cursor) -> ChangeSource:
         if not cursor.accept(","):
             break
     _channel(cursor)
-    return ChangeSource(options, tuple(notes))
+    auto_position = options.pop("auto_position", False)
+    return ChangeSource(options, tuple(notes), auto_position)
 
 
 def start_replica(cursor: Cursor) -> StartReplica:
@@ -176,6 +177,7 @@ def _option(cursor: Cursor, prefix: str, options: dict[str, Any], notes: list[Di
         _begin(cursor)
         if not _number(cursor):
             raise not_supported_because(f"{word} = 0", _PLACE)
+        options["auto_position"] = True
     elif name in _PAUSES:
         _begin(cursor)
         _number(cursor)
@@ -233,7 +235,8 @@ def question(statement: ChangeSource | StartReplica | StopReplica | ResetReplica
     """The order, as the receiver takes it."""
     match statement:
         case ChangeSource():
-            return {"ask": "order", "order": "change", "source": dict(statement.options)}
+            source, auto_position = dict(statement.options), statement.auto_position
+            return {"ask": "order", "order": "change", "source": source, "auto_position": auto_position}
         case StartReplica():
             return {"ask": "order", "order": "start"}
         case StopReplica():

@@ -192,10 +192,14 @@ class Kill:
 
 @dataclass(frozen=True, slots=True)
 class ChangeSource:
-    """CHANGE REPLICATION SOURCE TO; ``options`` under the names that receiver/override.py gives them."""
+    """CHANGE REPLICATION SOURCE TO; ``options`` under the names that receiver/override.py gives them.
+
+    ``auto_position``: SOURCE_AUTO_POSITION is among them, which a replica takes only with both its threads stopped.
+    """
 
     options: Mapping[str, Any] = field(repr=False)  # a password is among them
     notes: tuple[Diagnostic, ...] = ()
+    auto_position: bool = False
 
 
 @dataclass(frozen=True, slots=True)
