@@ -135,6 +135,7 @@ class Receiver:
         self._candidates = Candidates(identity, wake, replicas)
         self._facts: SourceFacts | None = None  # of the connection at hand, or the last
         self._store: StoreFacts | None = None  # and what it was asked to go on with
+        self._receiving = 0  # the number of the timeline that the stream at hand is of
         self._resuming = False  # whether it was asked to go on where the store ends
         self._contradiction: SourceRefused | None = None  # what it answered, to be considered in the next decision
         self._ended: Ended | None = None  # the timeline of a binlogd that the newest is a whole copy of
@@ -316,6 +317,7 @@ class Receiver:
             progress.state = State.CONNECTING
         if self._tail is not None:
             self._tail.rewind()
+        self._receiving = 0
         chosen = self._candidates.choose(orders, self._store_facts, self._contradiction, asking=self._asking)
         try:
             with Scout(
@@ -326,6 +328,7 @@ class Receiver:
                 self._wake,
                 self._replicas,
                 partial(self._tell_semi_sync, chosen.session),
+                self._place_shown,
             ):
                 self._stream(chosen)
         finally:
@@ -363,6 +366,7 @@ class Receiver:
         else:
             assert self._tail is not None
             tail = self._tail
+        self._receiving = tail.timeline.number
         session.settings().save(self._disk, tail.timeline.path)
         tail.said_purged = facts.purged
         sequence, received = session.dump(start)
@@ -417,6 +421,14 @@ class Receiver:
             timelines=tuple(timeline.source_uuid for timeline in timelines),
             ended=self._ended,
         )
+
+    def _place_shown(self) -> tuple[str, int] | None:
+        """File and position, of what the stream at hand is of, up to which it is published; None: of nothing yet.
+
+        For another thread.
+        """
+        shown = self._publish.newest
+        return (shown.file, shown.position) if shown.file and shown.timeline == self._receiving else None
 
     def _lasting(self, trouble: PeerError | SourceRefused) -> BinlogdError | None:
         """The error to end with when ``trouble`` will not pass by itself."""
