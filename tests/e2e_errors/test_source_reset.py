@@ -15,7 +15,7 @@ from testbed.binlogd import Binlogd
 from testbed.cluster import Cluster, Load
 from testbed.distributions import Distribution
 from testbed.mysqld import Option, Server
-from testbed.proxy import UP, Proxy
+from testbed.proxy import DOWN, UP, Proxy
 from tests.e2e.conftest import binlogd  # noqa: F401
 from tests.e2e.roles import alarmed
 from tests.e2e.support import MakeBinlogd
@@ -110,6 +110,30 @@ def test_a_reset_source_that_soon_has_as_many_files(
     write(source)
     assert "mysql-bin.000001" in alarmed(site, "source_diverged")["message"]
     assert written(site.data) == before
+
+
+def test_a_reset_source_that_is_caught_up_with(
+    cluster: Cluster,
+    binlogd: MakeBinlogd,  # noqa: F811
+    proxy: Callable[..., Proxy],
+) -> None:
+    """Its dump goes from a finished file of the old history to the next of the new one: the alarm comes afterwards."""
+    source = cluster.server()
+    source.execute("CREATE DATABASE d", "CREATE TABLE d.t (id INT PRIMARY KEY AUTO_INCREMENT, b LONGBLOB)")
+    source.execute("SET GLOBAL max_allowed_packet = 64 << 20")
+    source.execute(*["INSERT INTO d.t (b) VALUES (REPEAT('x', 16 << 20))"] * 2, "FLUSH BINARY LOGS")
+    way = proxy(source.host, source.port)
+    way.stall(DOWN, at=8 << 20)
+    site = binlogd((way.host, way.port), start=False, **{"source.semi_sync": False, "source.tls": "disabled"})
+    site.start()
+    way.wait_for_bytes(8 << 20)
+    source.execute(
+        "RESET BINARY LOGS AND GTIDS", "FLUSH BINARY LOGS", "INSERT INTO d.t (b) VALUES ('of the new history')"
+    )
+    way.resume()
+    said = alarmed(site, "source_diverged")["message"]
+    assert "not of the history of what it sent before" in said
+    assert f"{source.server_uuid}:2-4" in said
 
 
 @pytest.mark.slow

@@ -100,6 +100,7 @@ class Scout:
         self._place_due = 0.0  # … and when it is asked for again
         self._writable = orders.follow is Follow.WRITABLE and len(orders.sources) > 1
         self._excused = self._lacking(chosen.facts.executed)
+        self.lacked = GtidSet()  # by the source, of what it has sent: the receiver is interrupted because of it
         self._lock = threading.Lock()
         self._over = False  # guarded by the lock: nobody is interrupted any more
         self._wake: Wake | None = None
@@ -142,6 +143,7 @@ class Scout:
                             "the source lacks what it has sent: it is asked to prove its history",
                             gtids=(lacking & doubted).compact(),
                         )
+                        self.lacked = lacking & doubted
                         self._interrupt()
                     doubted = lacking
                 behind = self._behind(session)
