@@ -160,9 +160,11 @@ def made_source(chance: Random, checksums: Sequence[ChecksumAlgorithm] = ()) -> 
     executed = GtidSet.parse(f"{UUID_B}:1-7") if chance.random() < 0.3 else GtidSet()
     following = {(SID_A, ""): 1, (SID_B, "nightly"): 1}
     count = chance.randrange(2, 5)
+    created = 1  # a server's first file says when it started
     checksums = checksums or chance.choice(([CRC32], [OFF], [CRC32, OFF]))
     for number in range(1, count + 1):
-        log = Log(chance.choice(checksums)).begin_file(executed if with_gtids else None)
+        log = Log(chance.choice(checksums), created=created).begin_file(executed if with_gtids else None)
+        created = 1
         for _ in range(chance.randrange(0, 5)):
             sid, tag = chance.choice([*following, (SID_A, "")])
             gno = following[sid, tag] if with_gtids else 0
@@ -186,6 +188,7 @@ def made_source(chance: Random, checksums: Sequence[ChecksumAlgorithm] = ()) -> 
                 log.query(b"BEGIN")
             case _:
                 log.rotate(f"mysql-bin.{number + 1:06}")
+                created = 0
         files[f"mysql-bin.{number:06}"] = bytes(log.data)
     return Source(files)
 

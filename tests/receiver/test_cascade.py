@@ -11,7 +11,7 @@ from binlogd.binlog.gtid import GtidSet
 from binlogd.errors import PeerError, ProtocolError, ServerError, SourceGap
 from binlogd.receiver.cascade import candidates, continues, end_of, parse_timelines, plain_name
 from binlogd.receiver.plan import EMPTY, Ended, Kept, SourceFacts, Start, StoreFacts, timeline_name
-from binlogd.receiver.succession import NewTimeline, Refuse, Resume, decide
+from binlogd.receiver.succession import AskFirstFile, NewTimeline, Refuse, Resume, decide
 from tests.binlog.making import UUID_A, UUID_B
 
 UPPER = "cccccccc-0000-0000-0000-000000000001"
@@ -121,16 +121,27 @@ def test_a_copy_is_called_as_its_original_and_gone_on_with() -> None:
 
 def test_behind_a_whole_copy_the_next_one_begins_with_its_oldest_file() -> None:
     assert list(candidates(binlogd(A1, B2, A3), ENDED)) == [B2]
-    assert decide(binlogd(A1, B2, A3, history=B2), ENDED) == NewTimeline(Start("", 4, "COM_BINLOG_DUMP"))
+    facts = binlogd(A1, B2, A3, history=B2)
+    assert decide(facts, ENDED) == AskFirstFile(None)
+    found = replace(facts, first_file=("binlog.000003", ENDED.held))
+    assert decide(found, ENDED) == NewTimeline(Start("binlog.000003", 4, "COM_BINLOG_DUMP"))
 
 
 def test_even_when_it_is_of_the_same_source() -> None:
     again = Kept(2, UUID_A)
-    assert decide(binlogd(A1, again, history=again), ENDED) == NewTimeline(Start("", 4, "COM_BINLOG_DUMP"))
+    assert decide(binlogd(A1, again, history=again), ENDED) == AskFirstFile(None)
 
 
 def test_what_was_purged_there_between_the_two_is_a_gap() -> None:
     step = decide(binlogd(A1, B2, purged=f"{UUID_A}:1-40,{UUID_B}:1-3", history=B2), ENDED)
+    assert isinstance(step, Refuse)
+    assert isinstance(step.error, SourceGap)
+    assert f"{UUID_B}:1-3" in step.error.message
+
+
+def test_and_so_is_what_is_purged_there_after_it_has_said_what_was() -> None:
+    facts = binlogd(A1, B2, history=B2)
+    step = decide(replace(facts, first_file=("binlog.000004", GtidSet.parse(f"{UUID_B}:1-3"))), ENDED)
     assert isinstance(step, Refuse)
     assert isinstance(step.error, SourceGap)
     assert f"{UUID_B}:1-3" in step.error.message

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import pytest
 
 from binlogd.errors import StoreDamaged, StoreUnreadable
+from binlogd.receiver import office as office_module
 from binlogd.receiver.link import Interrupted, Wake
 from binlogd.receiver.office import ALREADY_RUNNING, ALREADY_STOPPED, NOTHING_TO_RESET, Office
 from binlogd.receiver.orders import Follow, Orders
@@ -203,3 +206,31 @@ def test_a_damaged_file_is_no_order(tmp_path: Path) -> None:
     (tmp_path / FILE).write_text("{}")
     with pytest.raises(StoreDamaged):
         office(tmp_path)
+
+
+def test_a_tls_file_on_a_mount_that_hangs_holds_nobody_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither that order, nor the next one; once it answers, the file is read again."""
+    there = threading.Event()
+    looks = []
+
+    def hangs(path: Path, **_: Any) -> os.stat_result:
+        looks.append(path)
+        there.wait(20)
+        raise FileNotFoundError(2, "No such file or directory", str(path))
+
+    one = office(tmp_path)
+    done(one, "stop")
+    monkeypatch.setattr(Path, "stat", hangs)
+    monkeypatch.setattr(office_module, "FILES_TIME", 0.01)
+    code, text = refused(one, "change", source={"ssl": True, "ssl_ca": "/mnt/ca.pem"})
+    assert (code, "could not be read within" in text) == (1210, True)
+    assert one.snapshot()["running"] is False
+    code, text = refused(one, "change", source={"ssl": True, "ssl_ca": "/mnt/ca.pem"})
+    assert (code, "still being read" in text) == (1210, True)
+    assert len(looks) == 1
+    there.set()
+    for thread in threading.enumerate():
+        if thread.name == "tls-files":
+            thread.join(10)
+    monkeypatch.setattr(office_module, "FILES_TIME", 10.0)
+    assert "No such file" in refused(one, "change", source={"ssl": True, "ssl_ca": "/mnt/ca.pem"})[1]

@@ -113,7 +113,7 @@ def test_files_that_follow_each_other(tmp_path: Path) -> None:
 
 
 def test_the_algorithm_of_the_fake_rotate_is_the_previous_files(tmp_path: Path) -> None:
-    first, second, third = Log(CRC32).begin_file(), Log(OFF).begin_file(), Log(CRC32).begin_file()
+    first, second, third = (Log(algorithm, created=1).begin_file() for algorithm in (CRC32, OFF, CRC32))
     names = [FIRST, SECOND, "mysql-bin.000003"]
     events = [*whole_file(first, FIRST, announced=OFF), *whole_file(second, SECOND, announced=CRC32)]
     events += whole_file(third, names[2], announced=OFF)
@@ -857,6 +857,35 @@ def test_a_corrupt_beginning_of_the_next_file_is_fetched_again(tmp_path: Path) -
 def test_after_a_refusal_the_receiver_can_ask_again(tmp_path: Path) -> None:
     """As it does, when supervised, until the source is what it was."""
     reconnects_where_the_first_file_ends(tmp_path, whole_file(Log().begin_file(), FIRST))
+
+
+@pytest.mark.parametrize("created", [0, 1_700_000_000], ids=["rotated", "started"])
+def test_a_file_that_ends_without_a_word(tmp_path: Path, created: int) -> None:
+    """Behind it a server has started, or another history goes on: the source is to prove that it is the same one."""
+    first, second = small(), Log(created=created).begin_file(f"{UUID_A}:1-3")
+    folder, tail, disk = fresh(tmp_path)
+    running = Running(tail, disk)
+    both = dump([*whole_file(first), *whole_file(second, SECOND)])
+    if created:
+        with pytest.raises(Unreachable):
+            running.run(both)
+    else:
+        with pytest.raises(ProtocolError, match=r"goes on with mysql-bin.000002, but what it sent of .* has no end"):
+            running.run(both)
+        assert newest(folder).binlogs() == [FIRST]
+        assert tail.publication.position == first.position
+        tail.rewind()
+        start = Start(FIRST, first.position, "COM_BINLOG_DUMP")
+        waiting = heartbeat_v1(FIRST, first.position, server_id=SERVER_ID, algorithm=CRC32)
+        with pytest.raises(ProtocolError, match="has no end"):
+            Running(tail, disk, start=start).run(
+                dump([*resumed(first, first.position), waiting, *whole_file(second, SECOND)])
+            )
+        tail.rewind()
+        with pytest.raises(Unreachable):
+            Running(tail, disk, start=start).run(dump([*resumed(first, first.position), *whole_file(second, SECOND)]))
+    assert newest(folder).binlogs() == [FIRST, SECOND]
+    assert (newest(folder).path / SECOND).read_bytes() == second.data
 
 
 def test_a_start_is_planned_from_the_tail(tmp_path: Path) -> None:

@@ -126,8 +126,13 @@ def test_the_same_source_with_another_history_is_refused_with_its_words() -> Non
 
 def test_or_kept_beside_from_its_oldest_file_on() -> None:
     """Its GTIDs may be those of other transactions: none of its files can be left out for them."""
-    step = decide(source(UUID_A, f"{UUID_A}:1-60"), STORE, contradiction=DIVERGED, keep_both=True)
-    assert step == NewTimeline(Start("", 4, "COM_BINLOG_DUMP"))
+    facts = source(UUID_A, f"{UUID_A}:1-60")
+    assert decide(facts, STORE, contradiction=DIVERGED, keep_both=True) == AskFirstFile(None)
+    found = replace(facts, first_file=(FILE, gtids("")))
+    step = decide(found, STORE, contradiction=DIVERGED, keep_both=True)
+    assert step == NewTimeline(Start(FILE, 4, "COM_BINLOG_DUMP"))
+    purged = replace(facts, first_file=(FILE, gtids(f"{UUID_A}:1-51")))
+    assert isinstance(refusal(decide(purged, STORE, contradiction=DIVERGED, keep_both=True)), SourceGap)
 
 
 def test_a_file_that_the_source_has_purged_is_no_gap_when_its_gtids_are_stored() -> None:

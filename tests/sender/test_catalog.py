@@ -23,7 +23,7 @@ from binlogd.store.index import encode_marks, marks_head, marks_path
 from binlogd.store.layout import DataFolder, Timeline
 from binlogd.store.lock import NEVER, StoreLock, Taking
 from binlogd.store.publication import NOTHING, Publication
-from binlogd.store.reader import StoredFile, publication_of, read_previous, read_store
+from binlogd.store.reader import Further, StoredFile, publication_of, read_added, read_previous, read_store
 from binlogd.store.recovery import recover
 from binlogd.store.removal import commit, look_at
 from binlogd.store.removed import FILES, First
@@ -172,6 +172,29 @@ def test_a_file_that_has_only_begun_is_not_where_a_dump_begins(tmp_path: Path) -
     assert catalog.claims(1) == GtidSet.parse(f"{UUID_A}:1-2")
     assert start_by_gtid(catalog.logs, catalog.claims, catalog.ended, GtidSet(), GtidSet()) == 0
     assert start_by_gtid(catalog.logs, catalog.claims, catalog.ended, GtidSet.parse(f"{UUID_A}:1-2"), GtidSet()) == 1
+
+
+def test_what_the_newest_file_added_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A replica that is refused for want of a beginning asks again every second, and the file may be large."""
+    begun, grown = (Log().begin_file().transaction(1) for _ in range(2))
+    grown.transaction(2).transaction(4)
+    folder = make_store(tmp_path, {FIRST: begun.data})
+    catalog = Catalog(folder)
+    catalog.read()
+    walked = []
+
+    def recorded(path: Path, position: int, end: int) -> Further:
+        walked.append((position, end))
+        return read_added(path, position, end)
+
+    monkeypatch.setattr(catalog_module, "read_added", recorded)
+    for _ in range(3):
+        assert catalog.added(0) == begun.set
+    (newest(folder).path / FIRST).write_bytes(grown.data)
+    catalog.update(publication_of(read_store(folder)))
+    for _ in range(3):
+        assert catalog.added(0) == catalog.ended(0) == grown.set
+    assert walked == [(4, begun.position), (begun.position, grown.position)]
 
 
 def test_a_receiver_that_knows_less_than_was_read_moves_nothing_back(tmp_path: Path) -> None:

@@ -123,7 +123,7 @@ def test_each_publication_has_the_step_from_the_one_before(tmp_path: Path, seed:
 def test_gaps_in_previous_gtids_are_purged(tmp_path: Path) -> None:
     tail = empty_tail(make_store(tmp_path))
     for name, previous, gno in ((FIRST, "", 1), (SECOND, f"{UUID_A}:1-3", 4)):
-        log = Log().begin_file(previous).transaction(gno)
+        log = Log(created=1).begin_file(previous).transaction(gno)
         begin(tail, name, log)
         take(tail, log.each()[1:])
         settle(tail)

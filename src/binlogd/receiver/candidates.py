@@ -156,7 +156,7 @@ class Candidates:
             session.close()
             raise
 
-    def _first_file(self, options: SourceOptions, has: GtidSet, history: Kept | None) -> tuple[str, GtidSet]:
+    def _first_file(self, options: SourceOptions, has: GtidSet | None, history: Kept | None) -> tuple[str, GtidSet]:
         return first_file(options, self._identity, self._wake, has, history)
 
     def _copying(self, facts: SourceFacts, store: StoreFacts, options: SourceOptions) -> SourceFacts:

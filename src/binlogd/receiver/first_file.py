@@ -2,7 +2,8 @@
 
 The source itself says so, and needs no other privilege for it than REPLICATION SLAVE: a dump by GTID begins in the
 newest file that builds on nothing else (protocol.md §3), and names it first. Its PREVIOUS_GTIDS are read from the same
-dump, which then is dropped. The file itself is fetched by name and position: a dump by GTID leaves holes.
+dump, which then is dropped. The file itself is fetched by name and position: a dump by GTID leaves holes. In the same
+way it is asked for its oldest file.
 
 Of a binlogd one timeline is asked (cascade.py), and so is which of several has a file.
 """
@@ -20,26 +21,31 @@ from binlogd.binlog.header import CRC_LENGTH, HEADER_LENGTH, EventType
 from binlogd.errors import EventError, ProtocolError
 from binlogd.receiver.cascade import ER_SOURCE_FATAL_ERROR_READING_BINLOG
 from binlogd.receiver.link import Wake
-from binlogd.receiver.plan import Kept, Start
+from binlogd.receiver.plan import FIRST_POSITION, Kept, Start
 from binlogd.receiver.session import Session, SourceOptions
 from binlogd.store.layout import Identity, is_binlog_name
 from binlogd.wire.errors import decode_error
 from binlogd.wire.packets import PacketReader
 
 LARGEST_HEAD = 256 * 1024 * 1024  # bytes of one of the first events: PREVIOUS_GTIDS of 16 million intervals
+_OLDEST = Start("", FIRST_POSITION, "COM_BINLOG_DUMP")
+_MAY_BEGIN_SO = (EventType.PREVIOUS_GTIDS, EventType.HEARTBEAT, EventType.HEARTBEAT_V2)  # which come before it is there
 OK, EOF, ERR = 0x00, 0xFE, 0xFF  # what a packet begins with
 
 
 def first_file(
-    options: SourceOptions, identity: Identity, wake: Wake, has: GtidSet, history: Kept | None = None
+    options: SourceOptions, identity: Identity, wake: Wake, has: GtidSet | None, history: Kept | None = None
 ) -> tuple[str, GtidSet]:
-    """The name and the PREVIOUS_GTIDS of that file. Asked as ``_somebody``: nothing is acknowledged."""
+    """The name and the PREVIOUS_GTIDS of that file; ``has`` None asks for the oldest, which may have none.
+
+    Asked as ``_somebody``: nothing is acknowledged.
+    """
     session = _somebody(options, identity, wake)
     try:
         session.connect()
         facts = session.prepare()
         session.copy(history)
-        sequence, received = session.dump_by_gtid(has)
+        sequence, received = session.dump(_OLDEST) if has is None else session.dump_by_gtid(has)
         packets = _Packets(session, sequence, received)
 
         def event() -> bytes:
@@ -52,7 +58,10 @@ def first_file(
 
         name = _rotate(event(), 4 if facts.checksum == "CRC32" else 0)
         described = FormatDescription.decode(event())
-        return name, _previous(event(), described.algorithm.length)
+        second = event()
+        if has is None and second[4] not in _MAY_BEGIN_SO:
+            return name, GtidSet()
+        return name, _previous(second, described.algorithm.length)
     finally:
         session.close()
 

@@ -12,12 +12,16 @@ the socket; the numbers and words of a refusal are those of MySQL, whose client 
     {"notes": [[number, text], …]}                               done
     {"refused": [number, sqlstate, text]}                        nothing has changed
 
+The files that a change names are read beside that thread, for no longer than FILES_TIME: a mount that hangs would hold
+it for as long, and with it every status and every other order, the one to stop among them.
+
 As in MySQL an order to stop is not the end of what was ordered before: after RESET REPLICA ALL nothing is received
 until START REPLICA, so that a script that resets, changes and starts finds what it expects.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -43,6 +47,7 @@ STOP_ALL_FIRST = (
 ALREADY_RUNNING = (3083, "Replication thread(s) for channel '' are already runnning.")  # MySQL's spelling
 ALREADY_STOPPED = (3084, "Replication thread(s) for channel '' are already stopped.")
 ER_UNKNOWN = 1105
+FILES_TIME = 2.0  # seconds for a few KiB: who asks for a status waits 5 s
 NOTHING_TO_RESET = (
     ER_UNKNOWN,
     "binlogd has no relay log to remove and no position to forget: it goes on where its store ends",
@@ -75,6 +80,7 @@ class Office:
         self._folder = folder
         self._disk = disk
         self._override = override.load(folder)
+        self._reading: threading.Thread | None = None  # TLS files, by the newest change
         self._keep_or_forget()
         self.desk = Desk(self._orders(), wake)
         if self._override is not None:
@@ -151,11 +157,34 @@ class Office:
         except ValueError as bad:
             raise _refused(ER_WRONG_ARGUMENTS, f"Incorrect arguments: {bad}") from None
         said = (held.said if held is not None else Said()).and_then(later)
-        _check(said.applied(self._configured.sources[0]))
+        source = said.applied(self._configured.sources[0])
+        _check(source)
+        if source.tls is not Tls.DISABLED:
+            self._check_files(source)
         self._hold(said, running=False)
         first = self.desk.newest.sources[0]
         log.info("the source was changed by statement", source=_peer(first), user=first.user, tls=first.tls.value)
         return []
+
+    def _check_files(self, source: SourceOptions) -> None:
+        if self._reading is not None and self._reading.is_alive():  # one that hangs is enough
+            raise _unread("those of the change before are still being read")
+        found: list[ConfigError | None] = []
+
+        def read() -> None:
+            try:
+                tls_context(source)
+                found.append(None)
+            except ConfigError as bad:
+                found.append(bad)
+
+        self._reading = threading.Thread(target=read, name="tls-files", daemon=True)
+        self._reading.start()
+        self._reading.join(FILES_TIME)
+        if not found:
+            raise _unread(f"they could not be read within {FILES_TIME:g} s")
+        if found[0] is not None:
+            raise _unread(found[0].message)
 
     def _start(self, _: Mapping[str, Any]) -> list[tuple[int, str]]:
         if self.desk.newest.running:
@@ -219,6 +248,10 @@ def _refused(code: int, message: str) -> Refusal:
     return Refusal(code, "HY000", message)
 
 
+def _unread(why: str) -> Refusal:
+    return _refused(ER_WRONG_ARGUMENTS, f"Incorrect arguments to SOURCE_SSL_CA, _CERT or _KEY: {why}")
+
+
 def _check(source: SourceOptions) -> None:
     """What would end the receiver, or have it connect without end, is refused while somebody can put it right."""
     if source.heartbeat >= source.read_timeout:
@@ -231,10 +264,3 @@ def _check(source: SourceOptions) -> None:
         raise _refused(
             ER_WRONG_ARGUMENTS, "Incorrect arguments to SOURCE_SSL_CERT: it goes with SOURCE_SSL_KEY, give both"
         )
-    if source.tls is not Tls.DISABLED:
-        try:
-            tls_context(source)
-        except ConfigError as bad:
-            raise _refused(
-                ER_WRONG_ARGUMENTS, f"Incorrect arguments to SOURCE_SSL_CA, _CERT or _KEY: {bad.message}"
-            ) from None

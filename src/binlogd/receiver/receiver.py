@@ -38,7 +38,7 @@ from binlogd.receiver.divergence import ER_SOURCE_FATAL_ERROR_READING_BINLOG, di
 from binlogd.receiver.inquiry import grant, quoted
 from binlogd.receiver.link import Interrupted, Stopped, Wake
 from binlogd.receiver.orders import Desk, Orders
-from binlogd.receiver.plan import EMPTY, Ended, SourceFacts, StoreFacts, timeline_name
+from binlogd.receiver.plan import EMPTY, NONE, Ended, SourceFacts, StoreFacts, timeline_name
 from binlogd.receiver.progress import Progress, State
 from binlogd.receiver.scout import Scout
 from binlogd.receiver.session import Session, SourceOptions
@@ -136,6 +136,8 @@ class Receiver:
         self._candidates = Candidates(identity, wake, replicas)
         self._facts: SourceFacts | None = None  # of the connection at hand, or the last
         self._store: StoreFacts | None = None  # and what it was asked to go on with
+        self._lacked = GtidSet()  # by the source of the newest timeline, of what it had sent (scout.py)
+        self._receiving = 0  # the number of the timeline that the stream at hand is of
         self._resuming = False  # whether it was asked to go on where the store ends
         self._contradiction: SourceRefused | None = None  # what it answered, to be considered in the next decision
         self._ended: Ended | None = None  # the timeline of a binlogd that the newest is a whole copy of
@@ -317,19 +319,23 @@ class Receiver:
             progress.state = State.CONNECTING
         if self._tail is not None:
             self._tail.rewind()
+        self._receiving = 0
         chosen = self._candidates.choose(orders, self._store_facts, self._contradiction, asking=self._asking)
+        scout = Scout(
+            orders,
+            chosen,
+            self._identity,
+            self._store_facts_shown,
+            self._wake,
+            self._replicas,
+            partial(self._tell_semi_sync, chosen.session),
+            self._place_shown,
+        )
         try:
-            with Scout(
-                orders,
-                chosen,
-                self._identity,
-                self._store_facts_shown,
-                self._wake,
-                self._replicas,
-                partial(self._tell_semi_sync, chosen.session),
-            ):
+            with scout:
                 self._stream(chosen)
         finally:
+            self._lacked |= scout.lacked
             chosen.session.close()
 
     def _tell_semi_sync(self, session: Session, waits: bool) -> None:
@@ -351,6 +357,10 @@ class Receiver:
         start = chosen.step.start
         _enlist(session)
         self._resuming = not isinstance(chosen.step, NewTimeline)
+        self._lacked -= facts.executed or NONE
+        if self._lacked and self._resuming:
+            raise SourceDiverged(f"its {start.file} goes on with what is not of the history of what it sent before")
+        self._lacked = GtidSet()
         if isinstance(chosen.step, NewTimeline):
             timeline = self._folder.new_timeline(self._disk, timeline_name(facts))
             tail = self._make_tail(timeline, None)
@@ -364,6 +374,7 @@ class Receiver:
         else:
             assert self._tail is not None
             tail = self._tail
+        self._receiving = tail.timeline.number
         session.settings().save(self._disk, tail.timeline.path)
         tail.said_purged = facts.purged
         sequence, received = session.dump(start)
@@ -418,6 +429,14 @@ class Receiver:
             timelines=tuple(timeline.source_uuid for timeline in timelines),
             ended=self._ended,
         )
+
+    def _place_shown(self) -> tuple[str, int] | None:
+        """File and position, of what the stream at hand is of, up to which it is published; None: of nothing yet.
+
+        For another thread.
+        """
+        shown = self._publish.newest
+        return (shown.file, shown.position) if shown.file and shown.timeline == self._receiving else None
 
     def _lasting(self, trouble: PeerError | SourceRefused) -> BinlogdError | None:
         """The error to end with when ``trouble`` will not pass by itself."""

@@ -13,6 +13,26 @@ A dump cannot be asked anything. So a thread asks the source, every few seconds,
                   is read_only, and a replica of it later, is still to be had from it.
 
     does it wait for acknowledgements?   Told to ``waits``: semi-sync may be switched while we are attached.
+    does it stand behind what it has sent?   The same question without GTIDs, and with them for a source that soon gives
+                  out the same ones again: its newest file, and how far that is written (SHOW BINARY LOG STATUS, which
+                  needs REPLICATION CLIENT; without that nobody asks). It must not lie before what is stored.
+
+The last one is wrong in no history that goes on: what is stored is asked for first (``place``), then the source, whose
+log only grows, and which sends nothing that is not written. But for these, which are thought of:
+
+    another timeline   while one is begun the newest that is stored is still of the one before: ``place`` is None
+    another server     an address may lead to several, or be moved: nobody is asked who is not the source of the stream
+    another binlogd    shows the place of its newest timeline, not of the one that is copied, and cannot be reset
+    a restart          of the source with another log_bin, or with less after a crash: the stream is lost as well, or is
+                       about to be found so. Names that cannot be compared say nothing
+    a moment           in which a server contradicts itself; none is known. It must lie before it at two looks
+    a later file       than ours, after RESET … TO n, or once ours was purged: nothing is concluded. MySQL from 8.0 on
+                       and MariaDB wake a dump whose file is gone, and what they send then is stopped where a file ends
+                       (stream.py). To break off here could lose what lies in the socket and is purged meanwhile
+
+A source whose binary log is locked answers nobody: FLUSH BINARY LOGS waits there for a commit that waits for its
+acknowledgement, which may be another replica's. Each question would wait there, too, as a connection that the source
+does not see closed, until it has none left. So who got no answer asks ever more rarely, once in PLACE_LONGEST at last.
 
 What goes wrong here says nothing: whether the source is lost the stream itself notices.
 """
@@ -21,6 +41,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Self
@@ -33,16 +54,28 @@ from binlogd.receiver.link import Stopped, Wake
 from binlogd.receiver.orders import Follow, Orders
 from binlogd.receiver.plan import StoreFacts
 from binlogd.receiver.session import Session
-from binlogd.store.layout import Identity
+from binlogd.store.layout import Identity, binlog_base, binlog_number, is_binlog_name
 
 PERIOD = 1.0  # seconds between two looks for a better candidate: a switch-over is noticed so late at most
 HISTORY_PERIOD = 5.0  # seconds between two looks at the source's history, while it is the one that is received
+PLACE_LONGEST = 3600.0  # seconds until a source that did not say where it stands is asked for that again
 
 log = get_logger(__name__)
 
+Place = tuple[str, int]
+"""A file, and an offset in it."""
+
+
+def before(one: Place, other: Place) -> bool:
+    """Whether, of two places in one history, the first comes first; False where nobody can tell."""
+    (name, position), (other_name, other_position) = one, other
+    if not is_binlog_name(name) or binlog_base(name) != binlog_base(other_name):
+        return False
+    return (binlog_number(name), position) < (binlog_number(other_name), other_position)
+
 
 class Scout:
-    """Looks while the context lasts, if there is something to look for; ``receiver`` is what it interrupts."""
+    """Looks while the context lasts; ``receiver`` is what it interrupts."""
 
     def __init__(
         self,
@@ -53,6 +86,7 @@ class Scout:
         receiver: Wake,
         replicas: Callable[[], frozenset[str]],
         waits: Callable[[bool], None] = lambda _: None,
+        place: Callable[[], Place | None] = lambda: None,
     ) -> None:
         self._orders = orders
         self._chosen = chosen
@@ -61,16 +95,19 @@ class Scout:
         self._receiver = receiver
         self._replicas = replicas
         self._waits = waits
+        self._place = place
+        self._place_pause = 0.0  # seconds that were waited since it was last asked for in vain …
+        self._place_due = 0.0  # … and when it is asked for again
         self._writable = orders.follow is Follow.WRITABLE and len(orders.sources) > 1
         self._excused = self._lacking(chosen.facts.executed)
+        self.lacked = GtidSet()  # by the source, of what it has sent: the receiver is interrupted because of it
         self._lock = threading.Lock()
         self._over = False  # guarded by the lock: nobody is interrupted any more
         self._wake: Wake | None = None
 
     def __enter__(self) -> Self:
-        if self._writable or self._chosen.facts.executed is not None:
-            self._wake = Wake()
-            threading.Thread(target=self._run, args=(self._wake,), name="scout", daemon=True).start()
+        self._wake = Wake()
+        threading.Thread(target=self._run, args=(self._wake,), name="scout", daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -92,9 +129,11 @@ class Scout:
     def _watch(self, wake: Wake) -> None:
         """Over one connection, until that fails."""
         session = Session(self._chosen.options, self._identity, wake)
-        doubted = GtidSet()
+        doubted, was_behind = GtidSet(), False
         try:
             session.connect()
+            if not session.is_of(self._chosen.facts):
+                return
             while True:
                 self._tell(waits=session.waits())
                 if self._chosen.facts.executed is not None:
@@ -104,12 +143,18 @@ class Scout:
                             "the source lacks what it has sent: it is asked to prove its history",
                             gtids=(lacking & doubted).compact(),
                         )
+                        self.lacked = lacking & doubted
                         self._interrupt()
                     doubted = lacking
+                behind = self._behind(session)
+                if behind is not None and was_behind:
+                    log.warning("the source stands before what it has sent: it is asked to prove its history", **behind)
+                    self._interrupt()
+                was_behind = behind is not None
                 if self._writable and session.read_only() and self._is_better(wake):
                     log.warning("the source is read_only, and another candidate is not: choosing anew")
                     self._interrupt()
-                wake.sleep(PERIOD if doubted else self._period)
+                wake.sleep(PERIOD if doubted or was_behind else self._period)
         finally:
             session.close()
 
@@ -133,6 +178,22 @@ class Scout:
     def _lacking_now(self, session: Session) -> GtidSet:
         held = self._store().held  # first: the source goes on
         return held - session.executed() - self._excused
+
+    def _behind(self, session: Session) -> dict[str, str] | None:
+        """What is stored and where the source stands, when that lies before it; None: it does not, or nobody knows."""
+        stored = self._place()  # first: the source goes on
+        if stored is None or self._chosen.facts.history is not None or time.monotonic() < self._place_due:
+            return None
+        try:
+            stands = session.newest_place()
+        except BinlogdError:
+            self._place_pause = min(max(2 * self._place_pause, HISTORY_PERIOD), PLACE_LONGEST)
+            self._place_due = time.monotonic() + self._place_pause
+            raise
+        self._place_pause = 0.0
+        if stands is None or not before(stands, stored):
+            return None
+        return {"stands": f"{stands[0]}:{stands[1]}", "stored": f"{stored[0]}:{stored[1]}"}
 
     def _is_better(self, wake: Wake) -> bool:
         """Whether another candidate would be chosen now."""

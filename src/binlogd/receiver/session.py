@@ -28,6 +28,9 @@ from binlogd.wire.results import Result
 CR_COMPRESSION_WRONGLY_CONFIGURED = 2066  # what MySQL's clients call it when they see it
 ER_WRONG_COMPRESSION = 3922  # and its servers: ER_WRONG_COMPRESSION_ALGORITHM_CLIENT
 UNKNOWN_VARIABLE = 1193  # ER_UNKNOWN_SYSTEM_VARIABLE
+SYNTAX = 1064  # ER_PARSE_ERROR
+PRIVILEGE_MISSING = 1227  # ER_SPECIFIC_ACCESS_DENIED_ERROR
+OLD_LOG_STATUS = "SHOW MASTER STATUS"  # before MySQL 8.2, and MariaDB
 SEND_ANNOTATE_ROWS = 2  # a flag of MariaDB's COM_BINLOG_DUMP: without it these events are left out
 MAX_PEM = 1024 * 1024  # bytes of a TLS file: a bundle of all public authorities has a quarter of it
 NO_GTIDS = b"\0" * 8  # an empty GTID set: COM_BINLOG_DUMP_GTID then leaves nothing out
@@ -117,6 +120,7 @@ class Session:
             },
             compression=options.compression,
         )
+        self._ask_log_status = "SHOW BINARY LOG STATUS"
         self.marked = False  # packets carry the marks of semi-sync
         self.semi_sync = False  # and the source waits for us
 
@@ -248,19 +252,39 @@ class Session:
     def current_file(self, history: Kept | None = None) -> str:
         """The name of the source's newest binary log; needs REPLICATION CLIENT."""
         try:
-            try:
-                rows = self.rows("SHOW BINARY LOG STATUS", 1)
-            except ServerError as error:
-                if error.code != 1064:
-                    raise
-                rows = self.rows("SHOW MASTER STATUS", 1)
+            rows = self._log_status()
         except ServerError as error:
-            if error.code == 1227:
+            if error.code == PRIVILEGE_MISSING:
                 error.hint = f"run at the source: GRANT REPLICATION CLIENT ON *.* TO '{self._options.user}'@'%'"
             raise
         if not rows:
             raise SourceRefused("the source has no current binary log", hint="set log_bin there")
         return plain_name(rows[0][0], history.number) if history is not None else rows[0][0]
+
+    def newest_place(self) -> tuple[str, int] | None:
+        """The source's newest binary log and how far it is written; None when it does not say, or not to us."""
+        try:
+            rows = self._log_status()
+        except ServerError as error:
+            if error.code != PRIVILEGE_MISSING:
+                raise
+            return None
+        return (rows[0][0], whole_number(rows[0][1])) if rows else None
+
+    def _log_status(self) -> list[tuple[str, ...]]:
+        while True:
+            try:
+                return self.rows(self._ask_log_status, 2)
+            except ServerError as error:
+                if error.code != SYNTAX or self._ask_log_status == OLD_LOG_STATUS:
+                    raise
+                self._ask_log_status = OLD_LOG_STATUS
+
+    def is_of(self, facts: SourceFacts) -> bool:
+        """Whether the server is the one that said that of itself: an address may lead to several."""
+        uuid = self._variable("server_uuid", default="").lower()
+        known = bool(uuid) or whole_number(self._variable("server_id")) == facts.server_id
+        return uuid == facts.server_uuid and known
 
     def dump(self, start: Start) -> tuple[int | None, bytes]:
         """Ask for the stream: (the sequence id its first packet will have, its bytes that came already).

@@ -16,6 +16,14 @@ first pause, or the first event that asks for an ACK, settles, and ends all that
 through the two buffers.
 
 A dump that goes on begins with an *overlap* of what is stored, which is compared and not written (overlap.py).
+
+*Where a file ends.* A source that goes on to another file writes a ROTATE to it behind the last event of the one
+before. Only where it was killed or stopped meanwhile there is none, and the next file's FORMAT_DESCRIPTION says when
+the server started (``created``), which it says in no other. A source that is RESET in the middle of a dump, and soon
+has as many files again, goes on with the second of its new ones, as if nothing had been: the dump holds the old first
+one open, and looks up the next by its place in the index. (Seen with MySQL 5.6 and 9.7 and MariaDB 11.8.) So a file
+that ends without a word, and does not end with a server, is asked for again: the source proves by its overlap that
+this is its file, or cannot. What then ends so, with nothing come of it but the overlap, does so at that source.
 """
 
 from __future__ import annotations
@@ -80,6 +88,7 @@ class Stream:
         self._checksum = announced  # of the next fake ROTATE
         self._preamble = not start.whole  # the first FORMAT_DESCRIPTION is a repetition, not to be stored
         self._overlap = Overlap(tail, start, framing=4 + (3 if semi_sync else 1))
+        self._proved = start.file, start.position + start.overlap  # where a file may end without a word
         self._next_name = ""
         self._buffer = bytearray(max(BUFFER, len(received)))
         self._buffer[: len(received)] = received
@@ -206,6 +215,7 @@ class Stream:
             self._format(event)
         elif kind in (EventType.HEARTBEAT, EventType.HEARTBEAT_V2):
             self._overlap.check_ended()  # one that has more of it does not say that it waits
+            self._proved = "", 0  # it waits for more of it
             self._progress.sent_everything()
         # Other artificial events (MariaDB's GTID_LIST) say nothing that is stored.
 
@@ -242,7 +252,9 @@ class Stream:
         if not self._next_name:
             raise ProtocolError("a FORMAT_DESCRIPTION came without the ROTATE that names its file")
         self._settle()
-        self._go_on(self._tail.start(self._next_name, event, described))
+        before = self._tail.walk
+        ends_so = before is not None and (self._tail.name, before.position) == self._proved
+        self._go_on(self._tail.start(self._next_name, event, described, ends_so=ends_so))
         self._next_name = ""
         self._settle(force=True)
 

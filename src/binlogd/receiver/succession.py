@@ -50,9 +50,13 @@ class NewTimeline:
 
 @dataclass(frozen=True, slots=True)
 class AskFirstFile:
-    """Ask with which of its files the source would begin for one who has ``has``, and decide again."""
+    """Ask with which of its files the source would begin for one who has ``has``, and decide again.
 
-    has: GtidSet
+    None asks for its oldest. That is then fetched by its name: one that is purged just before it is asked for is an
+    error, and not a gap that nobody sees.
+    """
+
+    has: GtidSet | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +91,7 @@ def decide(
         return Refuse(_ours(source))
     if continues(source, store):
         missing = (source.purged or NONE) - store.held
-        return Refuse(_gap(source, missing)) if missing else NewTimeline(_whole(OLDEST))
+        return Refuse(_gap(source, missing)) if missing else _begin(source, store, None)
     if same and source.history is not None and source.executed is not None and store.held - source.executed:
         return Refuse(_behind_us(source, store.held - source.executed))
     if same and contradiction is None:
@@ -108,10 +112,14 @@ def decide(
     missing = source.purged - store.held
     if missing:
         return Refuse(_gap(source, missing))
-    if other_history:  # the same GTIDs may stand for other transactions there: nothing of it is left out
-        return NewTimeline(_whole(OLDEST))
+    # In another history the same GTIDs may stand for other transactions: then nothing of it is left out.
+    return _begin(source, store, None if other_history else store.held & source.executed)
+
+
+def _begin(source: SourceFacts, store: StoreFacts, has: GtidSet | None) -> Step:
+    """A new timeline behind what is stored, with the file that is right for ``has``."""
     if source.first_file is None:
-        return AskFirstFile(store.held & source.executed)
+        return AskFirstFile(has)
     name, previous = source.first_file
     if not previous <= store.held:
         return Refuse(_gap(source, previous - store.held))

@@ -35,9 +35,10 @@ from binlogd.store.publication import NOTHING, Publication
 from binlogd.store.purged import load as load_purged
 from binlogd.store.purged import without
 from binlogd.store.reader import (
+    FIRST_EVENT,
     Head,
     Holdings,
-    read_contents,
+    read_added,
     read_finished,
     read_further,
     read_head,
@@ -91,6 +92,7 @@ class Catalog:
         self._walked: tuple[Path, tuple[Mark, ...]] = Path(), ()  # the file that was walked here, and its marks
         self._read_claim = lru_cache(CLAIMS)(_read_claim)
         self._held: dict[Path, GtidSet] = {}  # by each timeline that has ended, by its last file
+        self._added_to: tuple[Path, int, GtidSet] = Path(), 0, GtidSet()  # what the newest file added, up to where
         self.damage = Damage()
         self.logs = Logs()
         self.publication = NOTHING
@@ -115,7 +117,7 @@ class Catalog:
     def ended(self, index: int) -> GtidSet:
         """What a timeline holds at its end, of which the file with that index is the last. From any thread.
 
-        Of the newest file all is read; of another one its .idx.
+        Of the newest file what is new is read; of another one its .idx.
         """
         path, finished = self.path(index), index < len(self.logs) - 1
         held = self._held.get(path)
@@ -137,15 +139,23 @@ class Catalog:
         return held
 
     def added(self, index: int) -> GtidSet:
-        """What the file with that index added. From any thread. Without .idx, as the newest is, all of it is read."""
+        """What the file with that index added. From any thread.
+
+        The newest, which has no .idx, is read, but no byte twice: a replica that is refused asks again every second.
+        """
         log = self.logs[index]
         if index < len(self.logs) - 1:
             return read_finished(self._timelines[log.timeline], log.name)[0].summary.added
-        try:
-            contents = read_contents(self.path(index), log.size)
-        except EventError as bad:
-            raise StoreDamaged(f"{self.path(index)}: {bad.message}") from bad
-        return contents.added if contents is not None else GtidSet()
+        path, known = self.path(index), self._added_to
+        position, added = known[1:] if known[0] == path and known[1] <= log.size else (FIRST_EVENT, GtidSet())
+        if position < log.size:
+            try:
+                more = read_added(path, position, log.size)
+            except EventError as bad:
+                raise StoreDamaged(f"{path}: {bad.message}") from bad
+            added |= more.gtids
+            self._added_to = path, more.position, added
+        return added
 
     def kept(self, timeline: int) -> GtidSet:
         """What the source of a timeline had purged without a word of it in its files. From any thread."""

@@ -452,6 +452,25 @@ class Further:
     gtids: GtidSet
 
 
+def read_added(path: Path, position: int, end: int) -> Further:
+    """What whole transactions add between the end of one, or the file's first event, and ``end``; up to where.
+
+    EventError when the file has no sound FORMAT_DESCRIPTION. Behind a bad event nothing counts.
+    """
+    with explained("read", path):
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            head = read_head(descriptor, end)
+            if head is None:
+                return Further(position, GtidSet())
+            walk, gathered = Walk(position=position, checksum=head.algorithm.length), Gathered()
+            with suppress(EventError):
+                walk_file(descriptor, walk, end, gathered=gathered)
+        finally:
+            os.close(descriptor)
+    return Further(walk.transaction_end, gathered.set())
+
+
 def read_further(path: Path, position: int) -> Further | None:
     """Walk on from a transaction's end; None when there is no whole transaction behind it.
 

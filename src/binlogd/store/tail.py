@@ -19,7 +19,7 @@ from binlogd.binlog.events import FormatDescription, clear_in_use, for_position_
 from binlogd.binlog.gtid import GtidSet
 from binlogd.binlog.header import CRC_LENGTH, ChecksumAlgorithm
 from binlogd.binlog.walk import GtidRun, Walk
-from binlogd.errors import EventError, SourceDiverged, SourceRefused
+from binlogd.errors import EventError, ProtocolError, SourceDiverged, SourceRefused
 from binlogd.histogram import Histogram
 from binlogd.store.disk import Disk
 from binlogd.store.index import Summary, fingerprint
@@ -28,6 +28,7 @@ from binlogd.store.overlap import overlap_start
 from binlogd.store.publication import Publication, Step
 from binlogd.store.purged import load, save, without
 from binlogd.store.reader import FIRST_EVENT, Contents
+from binlogd.store.seek import ends_with_rotate
 from binlogd.store.watch import Watch, missing
 from binlogd.store.writer import Writer
 
@@ -143,9 +144,10 @@ class Tail:
             raise SourceDiverged(f"its {self.name} begins otherwise than the one that is stored")
         return self.walk
 
-    def start(self, name: str, event: bytes, described: FormatDescription) -> Walk:
+    def start(self, name: str, event: bytes, described: FormatDescription, *, ends_so: bool = False) -> Walk:
         """A new file begins with this FORMAT_DESCRIPTION event. Never in the place of one that is stored.
 
+        The file before it must have ended as files do (receiver/stream.py), unless it ``ends_so`` at the source.
         The file before it is finished, but not before all that can be wrong with the event was looked at: until then
         a reconnect goes on where that file ends.
         """
@@ -164,6 +166,11 @@ class Tail:
                 f"the source is {described.server_version}: its binary log knows no checksums",
                 hint="binlogd follows MySQL 5.6 and newer, and MariaDB 10 and newer",
             )
+        if not (ends_so or described.created or self._ends_with_rotate(name)):
+            raise ProtocolError(
+                f"the source goes on with {name}, but what it sent of {self.name} has no end: it is asked to prove that"
+                " both are of one history"
+            )
         walk = Walk(position=FIRST_EVENT, checksum=described.algorithm.length)
         walk.whole(event, 0, len(event))
         self.finish()
@@ -180,6 +187,10 @@ class Tail:
         self._head_end = walk.position
         self._added, self._runs = GtidSet(), []
         return walk
+
+    def _ends_with_rotate(self, name: str) -> bool:
+        """Whether the last event says that the file of that name follows; true of no file, too."""
+        return self.walk is None or ends_with_rotate(self._writer.path, self.walk.position, name)
 
     def accept_purged(self) -> Publication | None:
         """The source has proved its history: what it said it has purged and no file holds is kept (purged.py).
