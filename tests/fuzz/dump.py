@@ -1,4 +1,4 @@
-"""``binlogd dump`` of a store of any bytes, compiled and in plain Python: an error with the file's name, or a binary log.
+"""``binlogd dump`` of a store of any bytes, compiled and plain: an error with the file's name, or a binary log.
 
     flags1  1 raw  2 without some  4 of some only  8 from a time  16 to a time  32 a large event  ·  time4 time4
     then    raw: the one file; otherwise events behind their lengths, each led by how it is to be mended (shapes.py),
@@ -37,7 +37,11 @@ MEMORY = Path("/dev/shm")
 FILES = 4  # of a store; what is more goes into the last
 UUID = "{}aaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa"
 LARGE = WHOLE_LIMIT + 64 * 1024  # bytes put into an event that is to be walked in pieces
-STEP = 20  # events
+STARTS = (33, 34, 42, 162)  # with what a transaction begins
+MARIADB_GTID = 162
+ROWS = (23, 30)
+TRANSACTIONS = 3  # from one seed to the next
+EVENTS = 40  # of a seed
 MOST = 12 * 1024  # bytes of a seed's events
 HEADS = 64 * 1024  # bytes of FORMAT_DESCRIPTION and PREVIOUS_GTIDS that may be put in
 
@@ -135,10 +139,11 @@ def _histories(body: bytes, *, large: bool) -> list[list[bytes]]:
     """The files of each source."""
     histories: list[list[list[bytes]]] = [[[]]]
     for mends, event in shapes.mended(body, large=LARGE if large else 0):
-        files = histories[-1]
+        files: list[list[bytes]] = histories[-1]
         if event[4:5] == bytes((FORMAT_DESCRIPTION,)) and files[-1] and sum(map(len, histories)) < FILES:
             if mends & 8:
-                histories.append(files := [[]])
+                files = [[]]
+                histories.append(files)
             else:
                 files.append([])
         files[-1].append(event)
@@ -146,22 +151,22 @@ def _histories(body: bytes, *, large: bool) -> list[list[bytes]]:
 
 
 def seeds(captures: dict[str, bytes]) -> Iterator[bytes]:
-    """From real dumps, some events at a time behind the head of their file; once more as another source's."""
+    """From real dumps, some transactions at a time behind the head of their file; once more as another source's."""
     for found in shapes.events(captures):
         head: list[bytes] = []
-        for at in range(0, min(len(found), 1000), STEP):
+        begins = [at for at, event in enumerate(found) if event[4] in STARTS]
+        for number, at in enumerate(begins[::TRANSACTIONS]):
             head = next(([event] for event in reversed(found[:at]) if event[4] == FORMAT_DESCRIPTION), head)
-            chosen = [*head, *found[at : at + 2 * STEP]]
+            chosen = [*head, *found[at : at + EVENTS]]
             times = chosen[0][:4] + chosen[-1][:4]
             body = shapes.join(b"\0" + event for event in chosen)
             if len(body) > MOST:
                 continue
             for flags in (0, 2, 4, 2 | 4 | 8 | 16):
-                yield bytes((flags,)) + times + body
-            if at % (4 * STEP) == 0:
-                other = shapes.join((b"\x08" if not number else b"\0") + event for number, event in enumerate(chosen))
+                yield bytes((flags if found[at][4] != MARIADB_GTID else flags & 24,)) + times + body
+            if number % 4 == 0:
+                other = shapes.join((b"\0" if index else b"\x08") + event for index, event in enumerate(chosen))
                 yield b"\2" + times + body + other
-                grown = shapes.join((b"\x10" if number == 5 else b"\0") + event for number, event in enumerate(chosen))
+                grown = shapes.join((b"\x10" if event[4] in ROWS else b"\0") + event for event in chosen)
                 yield b"\x20" + times + grown
-                files = _histories(body, large=False)
-                yield b"\1" + times + files[0][0]
+                yield b"\1" + times + _histories(body, large=False)[0][0]

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from binlogd.binlog.description import describe
+from binlogd.binlog.description import PREFIX, describe
 from binlogd.binlog.header import BINLOG_MAGIC, ChecksumAlgorithm, EventType, with_checksum
 from binlogd.cli.events import _cells, _line, _row
 from binlogd.store.events import DamagedAt, read_events
@@ -59,7 +59,8 @@ def _show(descriptor: int, size: int, begin: int) -> None:
             assert at in (None, event.offset)
             at = event.end
             name, info = describe(event.header, event.data, event.checksum_length)
-            assert name and len(info) <= GROWTH * (len(event.data) + LISTED)
+            inflated = PREFIX if event.header.type == EventType.MARIADB_QUERY_COMPRESSED else 0
+            assert name and len(info) <= GROWTH * (len(event.data) + LISTED) + inflated
             row = _row(event)
             assert "\n" not in json.dumps(row)
             line = _line(_cells(row))
@@ -100,8 +101,10 @@ def seeds(captures: dict[str, bytes]) -> Iterator[bytes]:
         if head is None:
             continue
         rest = [event for event in found if event[4] != FORMAT_DESCRIPTION]
-        yield bytes(HEAD) + shapes.join([b"\0" + head])
-        for at in range(0, min(len(rest), 400), 10):
+        for event in {event[4]: event for event in reversed(found)}.values():
+            if event is not head:
+                yield bytes(HEAD) + shapes.join([b"\0" + head, b"\0" + event])
+        for at in range(0, min(len(rest), 1000), 10):
             body = shapes.join([b"\0" + event for event in (head, *rest[at : at + 10])])
             yield bytes(HEAD) + body
             yield b"\4" + bytes(HEAD - 1) + body

@@ -101,7 +101,7 @@ def _row(event: ShownEvent) -> dict[str, Any]:
         "time": datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if seconds else None,
         "event_type": name,
         "server_id": event.header.server_id,
-        "end_log_pos": event.end,
+        "end_log_pos": event.end_log_pos,
         "info": info.decode(errors="backslashreplace"),
     }
 

@@ -81,7 +81,7 @@ class Listing:
                     passed += 1
                     continue
                 name, info = describe(event.header, event.data, event.checksum_length)
-                yield called, event.offset, name, event.header.server_id, event.end, info
+                yield called, event.offset, name, event.header.server_id, event.end_log_pos, info
                 shown += 1
                 if shown == asked.count:
                     return

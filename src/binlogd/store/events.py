@@ -35,7 +35,7 @@ _IN_USE: Final = 17  # the byte of FORMAT_DESCRIPTION's flags that its CRC does 
 
 @dataclass(frozen=True, slots=True)
 class ShownEvent:
-    """``data`` is the event as far as it is shown; ``end`` is where it ends in its file."""
+    """``data`` is the event as far as it is shown."""
 
     offset: int
     header: Header
@@ -45,8 +45,13 @@ class ShownEvent:
 
     @property
     def end(self) -> int:
-        """The offset behind it: what log_pos says, beyond 4 GiB too, and where MariaDB leaves it out."""
+        """The offset behind it in its file."""
         return self.offset if self.inside else self.offset + self.header.length
+
+    @property
+    def end_log_pos(self) -> int:
+        """What it says itself of where it ends, beyond 4 GiB too: 0 where MariaDB leaves that out."""
+        return self.end if self.inside or self.header.log_pos else 0
 
 
 class DamagedAt(EventError):
