@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -150,8 +151,8 @@ def _as_sql(followed: Followed, data: bytes) -> bytes:
     assert (done.returncode, done.stderr) == (0, b"")
     if followed.source.distribution.is_mariadb:
         return done.stdout
-    # What 9.7's writes for 8.0 and newer ends a GTID's transaction at 5.6, comment or not.
-    return b"".join(line for line in done.stdout.splitlines(keepends=True) if not line.startswith(b"/*!8"))
+    # What 9.7's writes for 8.0 and newer ends a GTID's transaction at 5.6, comment or not. As the documentation has it.
+    return re.sub(rb"^/\*!80[0-9]* SET @@session.*\n", b"", done.stdout, flags=re.MULTILINE)
 
 
 def _apply(followed: Followed, server: Server, sql: bytes) -> None:
