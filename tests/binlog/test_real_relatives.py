@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pymysql
 import pytest
 
+from binlogd.binlog.collations import mariadb_collation
 from binlogd.binlog.description import describe
 from binlogd.binlog.events import Rotate, clear_in_use
 from binlogd.binlog.gtid_events import GtidEvent, MariadbGtidEvent
@@ -37,7 +38,12 @@ MARIADB = [
     ["XA START X'00ff'", INSERT, "XA END X'00ff'", "XA PREPARE X'00ff'", "XA ROLLBACK X'00ff'"],
     [TWO_PHASES, "ALTER TABLE d.t ADD COLUMN w INT DEFAULT 7, ALGORITHM=COPY"],
 ]
-ENDING = [["FLUSH BINARY LOGS"], ["SET GLOBAL binlog_checksum=NONE", INSERT]]
+VARIABLES = [  # empty, with an end of its own, of every kind
+    "SET binlog_format=STATEMENT",
+    "SET @a='it''s', @e='', @i=-7, @u=18446744073709551615, @r=1.5e30, @d=12345678901.25, @n=NULL, @b=x'00ff'",
+    "INSERT INTO d.t (v) VALUES (@a), (@e), (@i), (@u), (@r), (@d), (@n), (HEX(@b))",
+]
+ENDING = [VARIABLES, ["FLUSH BINARY LOGS"], ["SET GLOBAL binlog_checksum=NONE", INSERT]]
 
 
 @pytest.fixture(scope="module", params=["mysql_56", "mariadb_10_11", "mariadb"])
@@ -93,13 +99,21 @@ def test_what_we_show(server: Server, files: dict[str, File]) -> None:
         with open(server.binlog_dir / name, "rb", buffering=0) as file:
             found = read_events(file.fileno(), os.fstat(file.fileno()).st_size)
             for event, row in zip((event for event in found if event), shown, strict=False):
-                kind, text = describe(event.header, event.data, event.checksum_length)
+                kind, text = describe(event.header, event.data, event.checksum_length, mariadb=event.mariadb)
                 ours = name, event.offset, kind, event.header.server_id, event.end_log_pos, text.decode()
                 assert ours == row
                 told |= {
                     word for word in ("XA START", "START ALTER", "COMMIT ALTER", "ROLLBACK ALTER") if word in row[5]
                 }
     assert len(told) == (4 if server.distribution.is_mariadb else 0)
+
+
+def test_collations_of_mariadb(server: Server) -> None:
+    if not server.distribution.is_mariadb:
+        pytest.skip("they are MySQL's")
+    table = "information_schema.collation_character_set_applicability"
+    for number, charset, name in server.query(f"SELECT id, character_set_name, full_collation_name FROM {table}"):
+        assert mariadb_collation(number) == (charset, name)
 
 
 def test_events_of_5_6_have_no_clock(server: Server, files: dict[str, File]) -> None:

@@ -58,7 +58,7 @@ def _show(descriptor: int, size: int, begin: int) -> None:
             assert begin <= event.offset < event.end <= size if not event.inside else event.offset == event.end == at
             assert at in (None, event.offset)
             at = event.end
-            name, info = describe(event.header, event.data, event.checksum_length)
+            name, info = describe(event.header, event.data, event.checksum_length, mariadb=event.mariadb)
             inflated = PREFIX if event.header.type == EventType.MARIADB_QUERY_COMPRESSED else 0
             assert name and len(info) <= GROWTH * (len(event.data) + LISTED) + inflated
             row = _row(event)

@@ -19,7 +19,7 @@ from struct import Struct
 from types import MappingProxyType
 from typing import Final, TypeAlias
 
-from binlogd.binlog.collations import COLLATIONS
+from binlogd.binlog.collations import COLLATIONS, mariadb_collation
 from binlogd.binlog.decimals import decimal_text
 from binlogd.binlog.events import BINLOG_VERSION, FormatDescription, Rotate
 from binlogd.binlog.gtid_events import GtidEvent, MariadbGtidEvent, MariadbGtidList, PreviousGtids
@@ -55,10 +55,13 @@ _STRING, _REAL, _INTEGER, _DECIMAL = 0, 1, 2, 4  # Item_result
 _double = Struct("<d")
 
 
-def describe(header: Header, event: Buffer, checksum_length: int) -> tuple[str, bytes]:
-    """The type's name and the Info of an event, of which ``event`` is at least the first PREFIX bytes."""
+def describe(header: Header, event: Buffer, checksum_length: int, *, mariadb: bool = False) -> tuple[str, bytes]:
+    """The type's name and the Info of an event, of which ``event`` is at least the first PREFIX bytes.
+
+    ``mariadb`` says whose file it is in: what both have, each shows in its own way.
+    """
     name = type_name(header.type)
-    kind = _DESCRIPTIONS.get(header.type)
+    kind = (_MARIADBS if mariadb else _DESCRIPTIONS).get(header.type)
     if kind is None:
         if header.flags & EventFlag.IGNORABLE:
             return name, b"# Unrecognized ignorable event"
@@ -195,6 +198,16 @@ def _rand(header: Header, event: Buffer, checksum_length: int) -> bytes:
 
 
 def _user_var(header: Header, event: Buffer, checksum_length: int) -> bytes:
+    return _variable(header, event, checksum_length, COLLATIONS.get, b"0x%s")
+
+
+def _mariadb_user_var(header: Header, event: Buffer, checksum_length: int) -> bytes:
+    return _variable(header, event, checksum_length, mariadb_collation, b"X'%s'")
+
+
+def _variable(
+    header: Header, event: Buffer, checksum_length: int, find: Callable[[int], tuple[str, str] | None], literal: bytes
+) -> bytes:
     body = _body(header, event, checksum_length)
     name = b"@%s=" % _quoted(body.take(body.uint(4)))
     if body.uint(1):
@@ -205,10 +218,11 @@ def _user_var(header: Header, event: Buffer, checksum_length: int) -> bytes:
     if len(value) < length and (kind != _STRING or length > whole):
         raise body.bad(f"ends within its value of {length} bytes")
     if kind == _STRING:
-        if collation not in COLLATIONS:
+        found = find(collation)
+        if found is None:
             return name + b"???"
-        charset, called = COLLATIONS[collation]
-        hexadecimal = b"0x%s" % value.hex().upper().encode() if value else b'""'
+        charset, called = found
+        hexadecimal = literal % value.hex().upper().encode() if value else b'""'
         shown = hexadecimal if len(value) == length else hexadecimal + b" ... (%d bytes in all)" % length
         return name + b"_%s %s COLLATE %s" % (charset.encode(), shown, called.encode())
     if kind == _REAL and length == _double.size:
@@ -373,3 +387,4 @@ _DESCRIPTIONS = _table(
         (_mariadb_checkpoint, "MARIADB_BINLOG_CHECKPOINT"),
     )
 )
+_MARIADBS = MappingProxyType({**_DESCRIPTIONS, EventType.USER_VAR: _mariadb_user_var})

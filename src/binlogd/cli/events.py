@@ -94,7 +94,7 @@ def _file(file: str, data_dir: str | None, config: str | None) -> tuple[Path, in
 def _row(event: ShownEvent) -> dict[str, Any]:
     from binlogd.binlog.description import describe
 
-    name, info = describe(event.header, event.data, event.checksum_length)
+    name, info = describe(event.header, event.data, event.checksum_length, mariadb=event.mariadb)
     seconds = event.header.timestamp
     return {
         "pos": event.offset,
