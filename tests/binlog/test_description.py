@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import sys
+import zlib
 from typing import TYPE_CHECKING
 
 import pytest
@@ -46,6 +47,28 @@ def test_a_long_string_is_marked_where_it_is_cut() -> None:
     for length in (PREFIX // 2, PREFIX + 100, 3 * PREFIX):
         info = user_var(STRING, b"a" * length)
         assert (b" ... (%d bytes in all) COLLATE" % length in info) == (length > PREFIX)
+
+
+def compressed_query(stream: bytes, length: int) -> bytes:
+    """The Info of MariaDB's QUERY_COMPRESSED that says its text has so many bytes."""
+    body = struct.pack("<IIBHH", 1, 0, 1, 0, 0) + b"d\0" + b"\x84" + length.to_bytes(4, "big") + stream
+    event = builders.event(EventType.MARIADB_QUERY_COMPRESSED, body)
+    return describe(Header.decode(event), event[:PREFIX], 4)[1]
+
+
+def test_a_compressed_statement() -> None:
+    assert compressed_query(zlib.compress(b"SELECT 1"), 8) == b"use `d`; SELECT 1"
+    assert compressed_query(zlib.compress(b"SELECT 1")[:-6], 8).startswith(b"use `d`; ")
+    assert compressed_query(b"SELECT 1", 8).startswith(UNREADABLE)
+    assert compressed_query(b"", 0) == b"use `d`; "
+
+
+def test_a_compressed_statement_is_shown_no_further_than_others() -> None:
+    large = zlib.compress(bytes(64 * PREFIX))
+    for length in (0, 10, PREFIX, 64 * PREFIX, 2**32 - 1):
+        shown = min(length, PREFIX)
+        told = b" ... (%d bytes in all)" % length if length > PREFIX else b""
+        assert compressed_query(large, length) == b"use `d`; " + bytes(shown) + told
 
 
 def test_a_payload_that_ends_within_its_stream() -> None:

@@ -14,6 +14,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,9 @@ def fuzz(name: str, seconds: float, folder: Path) -> Row:
         (seeds / f"{number:05d}").write_bytes(data)
     before = set(found.iterdir())
     log, report = place / "log", place / "report.json"
-    report.unlink(missing_ok=True)
+    failed = report.with_suffix(".failed")
+    for path in (report, failed):
+        path.unlink(missing_ok=True)
     began = time.monotonic()
     with log.open("wb") as out:
         done = subprocess.run(
@@ -76,6 +79,8 @@ def fuzz(name: str, seconds: float, folder: Path) -> Row:
         said = json.loads(report.read_text())
     last = _EXECUTIONS.search(text)
     findings = sorted(path for path in found.iterdir() if path not in before and not path.name.startswith("slow-unit"))
+    if failed.exists() and not findings:
+        findings = [failed.rename(found / f"failed-{sha256(failed.read_bytes()).hexdigest()[:16]}")]
     return Row(
         name,
         took,

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from binlogd.binlog.crc import crc32
 from binlogd.wire.packets import encode_packets
 
 LENGTH = 2  # bytes that say how long a piece is
+
+HEADER = 19
+FIRST = 4  # where a file's first event stands
+FORMAT_DESCRIPTION = 15
+ARTIFICIAL = 0x20
+MOST_LARGE = 2  # of one input
 
 
 def join(pieces: Iterable[bytes]) -> bytes:
@@ -38,6 +45,49 @@ def payloads(stream: bytes) -> Iterator[tuple[int, bytes]]:
         if length < 1 << 8 * LENGTH:
             yield stream[at + 3], stream[at + 4 : at + 4 + length]
         at += 4 + length
+
+
+def mended(body: bytes, *, large: int = 0) -> Iterator[tuple[int, bytes]]:
+    """Of pieces that are events without checksums, each led by how it is to be mended: that, and the event.
+
+    2 its length and end stay as they are, 4 its checksum stays as it is, 16 ``large`` zeros are put behind it, as often
+    as MOST_LARGE; the other bits are the target's. A FORMAT_DESCRIPTION begins a file. An end of 0 stays, as MariaDB's.
+    """
+    position, checksum, grown = FIRST, 4, 0
+    for piece in split(body):
+        how, event = piece[:1], bytearray(piece[1:])
+        mends = how[0] if how else 0
+        if mends & 16 and large and grown < MOST_LARGE:
+            event += bytes(large)
+            grown += 1
+        if len(event) >= HEADER:
+            described = event[4] == FORMAT_DESCRIPTION
+            if described and len(event) > HEADER:
+                checksum = 4 if event[-1] == 1 else 0
+            tail = 4 if described or checksum else 0
+            if not mends & 2:
+                length = len(event) + tail
+                event[9:13] = length.to_bytes(4, "little")
+                artificial = event[17] & ARTIFICIAL
+                if described:
+                    position = FIRST
+                if not artificial:
+                    position += length
+                if not artificial and any(event[13:17]):
+                    event[13:17] = (position & 0xFFFFFFFF).to_bytes(4, "little")
+            if tail:
+                event += b"\0\0\0\0" if mends & 4 else crc32(bytes(event)).to_bytes(4, "little")
+        yield mends, bytes(event)
+
+
+def events(captures: dict[str, bytes]) -> Iterator[list[bytes]]:
+    """What is stored of each recorded dump: its events without their checksums."""
+    for name, stream in captures.items():
+        if not name.startswith("dump-"):
+            continue
+        marked = 3 if "semisync" in name else 1
+        found = [payload[marked:-4] for _, payload in payloads(stream) if payload[:1] == b"\0"]
+        yield [event for event in found if len(event) >= HEADER and not event[17] & ARTIFICIAL]
 
 
 def cut(stream: bytes, size: int) -> Iterator[bytes]:

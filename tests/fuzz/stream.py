@@ -17,7 +17,6 @@ from typing import Any
 
 from binlogd import binlog
 from binlogd.binlog import excerpt, framing, walk
-from binlogd.binlog.crc import crc32
 from binlogd.binlog.events import FormatDescription, Rotate
 from binlogd.binlog.framing import room_for
 from binlogd.binlog.gtid import GtidSet
@@ -28,22 +27,21 @@ from tests.fuzz import shapes
 HEADER = 19
 FIRST = 4
 FORMAT_DESCRIPTION, ROTATE = 15, 4
-ARTIFICIAL = 0x20
 HAS = GtidSet.parse("11111111-1111-1111-1111-111111111111:1-1000000")
 FOUND = ("position", "transaction_end", "transactions", "first_time", "last_time", "boundary", "type", "length")
 
 
 @cache
-def builds() -> tuple[tuple[ModuleType, ModuleType], ...]:
-    """(walk, framing): compiled, if it is, and plain."""
+def builds() -> tuple[tuple[ModuleType, ModuleType, ModuleType], ...]:
+    """(walk, framing, excerpt): compiled, if they are, and plain."""
+    compiled = walk, framing, excerpt
     if not binlog.compiled():
-        return ((walk, framing),)
-    compiled = walk, framing
+        return (compiled,)
     try:
         binlog.load_plain()
-        plain = sys.modules[walk.__name__], sys.modules[framing.__name__]
+        plain = sys.modules[walk.__name__], sys.modules[framing.__name__], sys.modules[excerpt.__name__]
     finally:
-        for name, module in zip(binlog.HOT, (*compiled, excerpt), strict=True):
+        for name, module in zip(binlog.HOT, compiled, strict=True):
             sys.modules[module.__name__] = module
             setattr(binlog, name, module)
     return compiled, plain
@@ -66,7 +64,7 @@ def run(data: bytes) -> None:
     piece = 1 if data[0] & 4 and len(stream) < 1000 else max(len(stream), 1)
     stored: list[bytes] = []
     said: list[list[Any]] = []
-    for number, (walking, intaking) in enumerate(builds()):
+    for number, (walking, intaking, _) in enumerate(builds()):
         file, steps = _taken(walking, intaking, stream, piece, semi_sync=bool(data[0] & 2))
         assert len(file) <= len(stream)
         steps += _sent(intaking, file, HAS if data[0] & 8 else None)
@@ -78,28 +76,8 @@ def run(data: bytes) -> None:
 
 def _mended(body: bytes, *, semi_sync: bool) -> bytes:
     """The packets of events whose lengths, ends and checksums are as they must be."""
-    out = []
-    position, sequence, checksum = FIRST, 1, 4
-    for piece in shapes.split(body):
-        how, event = piece[:1], bytearray(piece[1:])
-        mends = how[0] if how else 0
-        if len(event) >= HEADER:
-            kind = event[4]
-            described = kind == FORMAT_DESCRIPTION
-            if described and len(event) > HEADER:
-                checksum = 4 if event[-1] == 1 else 0
-            tail = 4 if described or checksum else 0
-            if not mends & 2:
-                length = len(event) + tail
-                event[9:13] = length.to_bytes(4, "little")
-                artificial = event[17] & ARTIFICIAL
-                if described:
-                    position = FIRST
-                if not artificial:
-                    position += length
-                    event[13:17] = (position & 0xFFFFFFFF).to_bytes(4, "little")
-            if tail:
-                event += b"\0\0\0\0" if mends & 4 else crc32(bytes(event)).to_bytes(4, "little")
+    out, sequence = [], 1
+    for mends, event in shapes.mended(body):
         head = bytes([0, 0xEF, mends & 1]) if semi_sync else b"\0"
         out.append(shapes.packet(head + event, sequence))
         sequence = 1 if semi_sync and mends & 1 else sequence + 1 & 0xFF

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol, cast
 
-TARGETS = ("listener", "source", "stream", "events", "gtids", "configuration", "sql")
+TARGETS = ("listener", "source", "stream", "events", "gtids", "configuration", "sql", "listing", "dump")
 
 HERE = Path(__file__).parent
 KEPT = HERE / "captures"  # a handful of recordings that are in the repository

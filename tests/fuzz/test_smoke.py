@@ -17,6 +17,8 @@ COUNT = {
     "gtids": 3000,
     "configuration": 150,
     "sql": 800,
+    "listing": 2000,
+    "dump": 500,
 }
 SLOWEST = 5.0  # seconds for one input, as in a real run
 

@@ -1,7 +1,8 @@
 """One target under atheris: ``python -m tests.fuzz.worker TARGET REPORT [libFuzzer's arguments]``.
 
 libFuzzer never returns, so what is to be known is written to REPORT about once a second: executions, the slowest input
-and how long it took, the peak of memory.
+and how long it took, the peak of memory. An input that failed is there as well (``.failed``): libFuzzer has been seen
+to end without having written it.
 """
 
 from __future__ import annotations
@@ -32,7 +33,11 @@ def main() -> None:
     def one(data: bytes) -> None:
         nonlocal executions, slowest, written
         began = time.perf_counter()
-        run(data)
+        try:
+            run(data)
+        except BaseException:
+            path.with_suffix(".failed").write_bytes(data)
+            raise
         took = time.perf_counter() - began
         executions += 1
         if took > slowest:

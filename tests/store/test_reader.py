@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from binlogd.binlog.gtid import GtidSet
-from binlogd.binlog.header import ChecksumAlgorithm
+from binlogd.binlog.header import BINLOG_MAGIC, ChecksumAlgorithm, checksum
 from binlogd.binlog.walk import WHOLE_LIMIT, GtidRun, Walk
 from binlogd.errors import EventError, StoreDamaged, StoreUnreadable
 from binlogd.store import reader
@@ -106,6 +106,17 @@ def test_a_head_with_anything_behind_it(tmp_path: Path, rest: bytes) -> None:
 def test_what_is_no_binary_log(tmp_path: Path, data: bytes) -> None:
     with pytest.raises(EventError):
         head_of(tmp_path, data)
+
+
+def test_a_server_that_knows_no_checksums(tmp_path: Path) -> None:
+    """Nobody follows one; and where a version says so that cannot be, no lengths are told from a checksum."""
+    log = Log()
+    log.format()
+    event = bytearray(log.event(0))
+    event[21:71] = b"5.1.73".ljust(50, b"\0")
+    event[-4:] = checksum(event[:-4]).to_bytes(4, "little")
+    with pytest.raises(EventError, match=r"of a server 5\.1\.73, which is older than 5\.6"):
+        head_of(tmp_path, BINLOG_MAGIC + event)
 
 
 # --- contents ---

@@ -2,6 +2,9 @@
 
 A line a character set (one that goes on is indented): its name, and of each collation the number and what follows that
 name. From information_schema.collations; a number that is not here was added later.
+
+MariaDB has the same, but for what _MARIADB says, and two families by rule: beside each collation one that does not pad,
+1024 further on, and since 10.10 ``uca1400``: 2048 + 256 the character set + 8 the language + 4 nopad + 2 as + 1 cs.
 """
 
 from __future__ import annotations
@@ -88,9 +91,26 @@ utf8mb4 45_general_ci 46_bin 224_unicode_ci 225_icelandic_ci 226_latvian_ci 227_
 """
 
 
-def _read() -> Iterator[tuple[int, tuple[str, str]]]:
+_MARIADB = """
+ucs2 149_croatian_mysql561_ci 640_croatian_ci 641_myanmar_ci 642_thai_520_w2
+utf16 122_croatian_mysql561_ci 672_croatian_ci 673_myanmar_ci 674_thai_520_w2
+utf32 181_croatian_mysql561_ci 736_croatian_ci 737_myanmar_ci 738_thai_520_w2
+utf8mb3 213_croatian_mysql561_ci 576_croatian_ci 577_myanmar_ci 578_thai_520_w2 579_general1400_as_ci
+utf8mb4 245_croatian_mysql561_ci 608_croatian_ci 609_myanmar_ci 610_thai_520_w2 611_general1400_as_ci
+"""
+_UCA_CHARSETS = ("utf8mb3", "utf8mb4", "ucs2", "utf16", "utf32")
+# By their numbers, of which two are not in use.
+_LANGUAGES = """
+root icelandic latvian romanian slovenian polish estonian spanish swedish turkish czech danish lithuanian slovak
+spanish2 roman persian esperanto hungarian sinhala german2 - - vietnamese croatian
+"""
+_UCA_LANGUAGES = _LANGUAGES.split()
+_NOPAD, _UCA = 1024, 2048
+
+
+def _read(table: str) -> Iterator[tuple[int, tuple[str, str]]]:
     charset = ""
-    for line in _TABLE.strip().splitlines():
+    for line in table.strip().splitlines():
         words = line.split()
         if not line.startswith(" "):
             charset = words.pop(0)
@@ -99,5 +119,25 @@ def _read() -> Iterator[tuple[int, tuple[str, str]]]:
             yield int(number), (charset, f"{charset}_{rest}" if rest else charset)
 
 
-COLLATIONS: Mapping[int, tuple[str, str]] = MappingProxyType(dict(_read()))
+COLLATIONS: Mapping[int, tuple[str, str]] = MappingProxyType(dict(_read(_TABLE)))
 """Character set and collation by number."""
+
+
+def mariadb_collation(number: int) -> tuple[str, str] | None:
+    """Character set and collation of MariaDB's number; None when there is none."""
+    if number >= _UCA:
+        charset, language, flags = number - _UCA >> 8, number >> 3 & 31, number & 7
+        if charset >= len(_UCA_CHARSETS) or language >= len(_UCA_LANGUAGES) or _UCA_LANGUAGES[language] == "-":
+            return None
+        name = _UCA_CHARSETS[charset]
+        spoken = f"_{_UCA_LANGUAGES[language]}" if language else ""
+        pads = "_nopad" if flags & 4 else ""
+        return name, f"{name}_uca1400{spoken}{pads}_{'as' if flags & 2 else 'ai'}_{'cs' if flags & 1 else 'ci'}"
+    own = _MARIADBS.get(number % _NOPAD) or COLLATIONS.get(number % _NOPAD)
+    if own is None or number < _NOPAD:
+        return own
+    name, _, kind = own[1].rpartition("_")
+    return (own[0], f"{name}_nopad_{kind}") if name else None
+
+
+_MARIADBS = dict(_read(_MARIADB))

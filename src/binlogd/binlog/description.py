@@ -11,13 +11,15 @@ the Info says that. Of an event as large as a GiB the beginning is enough; text 
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
+from operator import attrgetter
 from struct import Struct
 from types import MappingProxyType
 from typing import Final, TypeAlias
 
-from binlogd.binlog.collations import COLLATIONS
+from binlogd.binlog.collations import COLLATIONS, mariadb_collation
 from binlogd.binlog.decimals import decimal_text
 from binlogd.binlog.events import BINLOG_VERSION, FormatDescription, Rotate
 from binlogd.binlog.gtid_events import GtidEvent, MariadbGtidEvent, MariadbGtidList, PreviousGtids
@@ -39,6 +41,9 @@ _CATALOG, _TIME_ZONE, _CATALOG_NZ, _INVOKER, _UPDATED_SCHEMAS, _DDL_XID = 2, 5, 
 _TOO_MANY_SCHEMAS = 254
 _NO_XID = 2**64 - 1
 
+_MARIADB_GTID = 13  # bytes of a GTID event of MariaDB's before what flags say is there
+_EXTRA_ENGINES, _START_ALTER, _COMMIT_ALTER, _ROLLBACK_ALTER = 1, 2, 4, 8  # flags behind that
+
 _ROWS_FLAGS = (  # in the order in which they are printed
     (0x01, b" STMT_END_F"),
     (0x02, b" NO_FOREIGN_KEY_CHECKS_F"),
@@ -50,10 +55,13 @@ _STRING, _REAL, _INTEGER, _DECIMAL = 0, 1, 2, 4  # Item_result
 _double = Struct("<d")
 
 
-def describe(header: Header, event: Buffer, checksum_length: int) -> tuple[str, bytes]:
-    """The type's name and the Info of an event, of which ``event`` is at least the first PREFIX bytes."""
+def describe(header: Header, event: Buffer, checksum_length: int, *, mariadb: bool = False) -> tuple[str, bytes]:
+    """The type's name and the Info of an event, of which ``event`` is at least the first PREFIX bytes.
+
+    ``mariadb`` says whose file it is in: what both have, each shows in its own way.
+    """
     name = type_name(header.type)
-    kind = _DESCRIPTIONS.get(header.type)
+    kind = (_MARIADBS if mariadb else _DESCRIPTIONS).get(header.type)
     if kind is None:
         if header.flags & EventFlag.IGNORABLE:
             return name, b"# Unrecognized ignorable event"
@@ -113,11 +121,21 @@ def _use(header: Header, schema: bytes) -> bytes:
 
 def _query(header: Header, event: Buffer, checksum_length: int) -> bytes:
     query = Query.decode(event, checksum_length, text_limit=PREFIX)
-    if query.compressed:
-        return _use(header, query.schema.encode()) + b"# %d bytes of a compressed statement" % query.text_length
-    info = _use(header, query.schema.encode()) + _marked(query.text, query.text_length)
+    text = _inflated(query) if query.compressed else _marked(query.text, query.text_length)
+    info = _use(header, query.schema.encode()) + text
     xid = _ddl_xid(query.status)
     return info if xid is None else info + b" /* xid=%d */" % xid
+
+
+def _inflated(query: Query) -> bytes:
+    """The text of MariaDB's QUERY_COMPRESSED: 0x80 and how many bytes the length has, the length, a zlib stream."""
+    body = Body(memoryview(query.text), 0, "Query_compressed")
+    length = int.from_bytes(body.take(body.uint(1) & 0x07), "big")
+    try:
+        text = zlib.decompressobj().decompress(body.rest(), min(length, PREFIX) or 1)
+    except zlib.error as bad:
+        raise body.bad(f"cannot be decompressed: {bad}") from bad
+    return _marked(text[:length], length)
 
 
 def _ddl_xid(status: bytes) -> int | None:
@@ -180,6 +198,16 @@ def _rand(header: Header, event: Buffer, checksum_length: int) -> bytes:
 
 
 def _user_var(header: Header, event: Buffer, checksum_length: int) -> bytes:
+    return _variable(header, event, checksum_length, COLLATIONS.get, b"0x%s")
+
+
+def _mariadb_user_var(header: Header, event: Buffer, checksum_length: int) -> bytes:
+    return _variable(header, event, checksum_length, mariadb_collation, b"X'%s'")
+
+
+def _variable(
+    header: Header, event: Buffer, checksum_length: int, find: Callable[[int], tuple[str, str] | None], literal: bytes
+) -> bytes:
     body = _body(header, event, checksum_length)
     name = b"@%s=" % _quoted(body.take(body.uint(4)))
     if body.uint(1):
@@ -190,10 +218,11 @@ def _user_var(header: Header, event: Buffer, checksum_length: int) -> bytes:
     if len(value) < length and (kind != _STRING or length > whole):
         raise body.bad(f"ends within its value of {length} bytes")
     if kind == _STRING:
-        if collation not in COLLATIONS:
+        found = find(collation)
+        if found is None:
             return name + b"???"
-        charset, called = COLLATIONS[collation]
-        hexadecimal = b"0x%s" % value.hex().upper().encode() if value else b'""'
+        charset, called = found
+        hexadecimal = literal % value.hex().upper().encode() if value else b'""'
         shown = hexadecimal if len(value) == length else hexadecimal + b" ... (%d bytes in all)" % length
         return name + b"_%s %s COLLATE %s" % (charset.encode(), shown, called.encode())
     if kind == _REAL and length == _double.size:
@@ -286,14 +315,31 @@ def _view(header: Header, event: Buffer, checksum_length: int) -> bytes:
     return b"view_id=%s" % _body(header, event, checksum_length).take(40).partition(b"\0")[0]
 
 
-def _mariadb_gtid(_header: Header, event: Buffer, checksum_length: int) -> bytes:
+def _mariadb_gtid(header: Header, event: Buffer, checksum_length: int) -> bytes:
+    """Behind what the codec reads: [format_id4 gtrid_length1 bqual_length1 xid] [extra1 [engines1] [alter8]]."""
     made = MariadbGtidEvent.decode(event, checksum_length)
+    body = _body(header, event, checksum_length)
+    body.take(_MARIADB_GTID if made.commit_id is None else _MARIADB_GTID + 8)
+    begins = "" if made.standalone else "BEGIN "
+    if made.flags & (made.PREPARED_XA | made.COMPLETED_XA):
+        format_id, gtrid_length, bqual_length = body.sint(4), body.uint(1), body.uint(1)
+        gtrid, bqual = body.take(gtrid_length), body.take(bqual_length)
+        if made.flags & made.PREPARED_XA:
+            begins = f"XA START X'{gtrid.hex()}',X'{bqual.hex()}',{format_id} "
     commit = f" cid={made.commit_id}" if made.commit_id is not None else ""
-    return f"{'' if made.standalone else 'BEGIN '}GTID {made.gtid}{commit}".encode()
+    extra = body.uint(1) if len(body) else 0
+    body.take(1 if extra & _EXTRA_ENGINES else 0)
+    alter = " START ALTER" if extra & _START_ALTER else ""
+    for flag, word in ((_COMMIT_ALTER, "COMMIT"), (_ROLLBACK_ALTER, "ROLLBACK")):
+        if extra & flag:
+            alter = f" {word} ALTER id={body.uint(8)}"
+            break
+    return f"{begins}GTID {made.gtid}{commit}{alter}".encode()
 
 
 def _mariadb_gtids(_header: Header, event: Buffer, checksum_length: int) -> bytes:
-    return f"[{','.join(map(str, MariadbGtidList.decode(event, checksum_length).gtids))}]".encode()
+    gtids = sorted(MariadbGtidList.decode(event, checksum_length).gtids, key=attrgetter("domain"))
+    return f"[{','.join(map(str, gtids))}]".encode()
 
 
 def _mariadb_text(header: Header, event: Buffer, checksum_length: int) -> bytes:
@@ -341,3 +387,4 @@ _DESCRIPTIONS = _table(
         (_mariadb_checkpoint, "MARIADB_BINLOG_CHECKPOINT"),
     )
 )
+_MARIADBS = MappingProxyType({**_DESCRIPTIONS, EventType.USER_VAR: _mariadb_user_var})

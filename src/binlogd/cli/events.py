@@ -99,14 +99,14 @@ def _file(file: str, data_dir: str | None, config: str | None) -> tuple[Path, in
 def _row(event: ShownEvent) -> dict[str, Any]:
     from binlogd.binlog.description import describe
 
-    name, info = describe(event.header, event.data, event.checksum_length)
+    name, info = describe(event.header, event.data, event.checksum_length, mariadb=event.mariadb)
     seconds = event.header.timestamp
     return {
         "pos": event.offset,
         "time": datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if seconds else None,
         "event_type": name,
         "server_id": event.header.server_id,
-        "end_log_pos": event.end,
+        "end_log_pos": event.end_log_pos,
         "info": info.decode(errors="backslashreplace"),
     }
 

@@ -80,8 +80,8 @@ class Listing:
                 if passed < asked.offset:
                     passed += 1
                     continue
-                name, info = describe(event.header, event.data, event.checksum_length)
-                yield called, event.offset, name, event.header.server_id, event.end, info
+                name, info = describe(event.header, event.data, event.checksum_length, mariadb=event.mariadb)
+                yield called, event.offset, name, event.header.server_id, event.end_log_pos, info
                 shown += 1
                 if shown == asked.count:
                     return

@@ -35,18 +35,24 @@ _IN_USE: Final = 17  # the byte of FORMAT_DESCRIPTION's flags that its CRC does 
 
 @dataclass(frozen=True, slots=True)
 class ShownEvent:
-    """``data`` is the event as far as it is shown; ``end`` is where it ends in its file."""
+    """``data`` is the event as far as it is shown."""
 
     offset: int
     header: Header
     data: memoryview
     checksum_length: int
     inside: bool = False  # a TRANSACTION_PAYLOAD, behind which it is shown
+    mariadb: bool = False  # whose file it is
 
     @property
     def end(self) -> int:
-        """The offset behind it: what log_pos says, beyond 4 GiB too, and where MariaDB leaves it out."""
+        """The offset behind it in its file."""
         return self.offset if self.inside else self.offset + self.header.length
+
+    @property
+    def end_log_pos(self) -> int:
+        """What it says itself of where it ends, beyond 4 GiB too: 0 where MariaDB leaves that out."""
+        return self.end if self.inside or self.header.log_pos else 0
 
 
 class DamagedAt(EventError):
@@ -68,7 +74,8 @@ def read_events(
     """
     if end < FIRST_EVENT + HEADER_LENGTH:
         return
-    algorithm = _algorithm(descriptor, end)
+    described = _described(descriptor, end)
+    algorithm, mariadb = described.algorithm, "MariaDB" in described.server_version
     position = FIRST_EVENT
     for mark in marks:
         if mark.offset > begin:
@@ -90,20 +97,20 @@ def read_events(
         data = memoryview(block)[position - at : position - at + min(header.length, max(PREFIX, BLOCK))]
         for _ in _check(descriptor, position, header, data, algorithm):
             yield None
-        event = ShownEvent(position, header, data, algorithm.length)
+        event = ShownEvent(position, header, data, algorithm.length, mariadb=mariadb)
         yield event
         if header.type == EventType.TRANSACTION_PAYLOAD:
             yield from _inside(descriptor, event)
         position += header.length
 
 
-def _algorithm(descriptor: int, end: int) -> ChecksumAlgorithm:
-    """What ends each event, by the first; DamagedAt when the file does not begin as a binary log."""
+def _described(descriptor: int, end: int) -> FormatDescription:
+    """What the first event says of the others; DamagedAt when the file does not begin as a binary log."""
     if os.pread(descriptor, FIRST_EVENT, 0) != BINLOG_MAGIC:
         raise DamagedAt(0, "the file does not begin like a binary log")
     header = _header(os.pread(descriptor, HEADER_LENGTH, FIRST_EVENT), 0, FIRST_EVENT, end)
     try:
-        return FormatDescription.decode(os.pread(descriptor, min(header.length, BLOCK), FIRST_EVENT)).algorithm
+        return FormatDescription.decode(os.pread(descriptor, min(header.length, BLOCK), FIRST_EVENT))
     except EventError as bad:
         raise DamagedAt(FIRST_EVENT, bad.message) from bad
 

@@ -431,13 +431,7 @@ class Extraction:
         if self._described == what:
             return
         header = Header.decode(head.format)
-        algorithm = described.algorithm if described.algorithm is ChecksumAlgorithm.UNDEF else self._algorithm
-        if self._described is not None and algorithm is ChecksumAlgorithm.UNDEF and self._algorithm.length:
-            raise BinlogdError(
-                f"a server of version {described.server_version} knows no checksums, and other files have them",
-                hint="choose times with which all is of servers that do",
-            )
-        fresh = FormatDescription(described.server_version, 0, described.post_header_lengths, algorithm)
+        fresh = FormatDescription(described.server_version, 0, described.post_header_lengths, self._algorithm)
         position = self._excerpt.position or len(BINLOG_MAGIC)
         event = self._described_event(fresh, header, position)
         if self._described is None:
@@ -445,10 +439,10 @@ class Extraction:
             if head.previous is not None:
                 position = len(event)
                 previous = PreviousGtids(before)
-                length = len(previous.encode(server_id=header.server_id, algorithm=algorithm))
+                length = len(previous.encode(server_id=header.server_id, algorithm=self._algorithm))
                 event += previous.encode(
                     server_id=header.server_id,
-                    algorithm=algorithm,
+                    algorithm=self._algorithm,
                     timestamp=header.timestamp,
                     log_pos=position + length,
                 )

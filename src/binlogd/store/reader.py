@@ -145,6 +145,10 @@ def read_head(descriptor: int, end: int, *, magic: bool = True) -> Head | None:
         raise EventError(f"the event at {FIRST_EVENT} (type {event[4]}, {len(event)} bytes) fails its CRC-32")
     described = FormatDescription.decode(event)
     algorithm = described.algorithm
+    if algorithm is ChecksumAlgorithm.UNDEF:
+        raise EventError(
+            f"the event at {FIRST_EVENT} is of a server {described.server_version}, which is older than 5.6"
+        )
     previous = None
     events = FIRST_EVENT + len(event)
     second = _previous_at(descriptor, events, end, algorithm)
