@@ -23,9 +23,11 @@ BASE = Capability.PROTOCOL_41 | Capability.SECURE_CONNECTION | Capability.LONG_P
 MODERN = BASE | Capability.PLUGIN_AUTH | Capability.PLUGIN_AUTH_LENENC
 
 
-def response(auth: bytes, plugin: str | None = None, flags: Capability = MODERN) -> HandshakeResponse41:
+def response(
+    auth: bytes, plugin: str | None = None, flags: Capability = MODERN, user: str = "repl"
+) -> HandshakeResponse41:
     return HandshakeResponse41(
-        capabilities=flags, max_packet=1 << 24, user="repl", auth_response=auth, auth_plugin=plugin
+        capabilities=flags, max_packet=1 << 24, user=user, auth_response=auth, auth_plugin=plugin
     )
 
 
@@ -90,6 +92,17 @@ def test_a_client_that_begins_with_native_stays_with_it_if_the_account_can() -> 
     server = greeted()
     tell(server, response(scramble_native("secret", NONCE), "mysql_native_password").encode(), 1)
     assert server.state is ServerState.READY
+
+
+@pytest.mark.parametrize(("user", "password"), [("repl", "secret"), ("repl", "wrong"), ("nobody", "secret")])
+def test_a_client_that_takes_no_nonce_but_its_own_plugins_is_given_one(user: str, password: str) -> None:
+    """MySQL 5.6 and MariaDB, which answer a greeting for caching_sha2_password with nothing. So do unknown names."""
+    server = greeted()
+    tell(server, response(b"", "mysql_native_password", user=user).encode(), 1)
+    (payload,) = said(server, 2)
+    assert AuthSwitchRequest.decode(payload) == AuthSwitchRequest("mysql_native_password", NONCE)
+    tell(server, scramble_native(password, NONCE), 3)
+    assert (server.state is ServerState.READY) == (user == "repl" and password == "secret")
 
 
 @pytest.mark.parametrize("plugin", ["mysql_native_password", "sha256_password", "mysql_clear_password", "", "\x01"])
@@ -319,7 +332,7 @@ def test_misuse_is_our_own_mistake() -> None:
 
 def test_a_refusal_is_one_line_whatever_the_name() -> None:
     server = greeted()
-    tell(server, replace(response(b"", "mysql_native_password"), user="a\nERROR: b" + "c" * 1000).encode(), 1)
+    tell(server, replace(response(bytes(20), "mysql_native_password"), user="a\nERROR: b" + "c" * 1000).encode(), 1)
     assert server.refusal is not None
     message = server.refusal.message
     assert message.startswith("Access denied for user 'a?ERROR: bccc")

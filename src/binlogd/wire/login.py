@@ -39,6 +39,7 @@ from binlogd.wire.auth import (
 from binlogd.wire.handshake import AuthMoreData, AuthSwitchRequest
 from binlogd.wire.rsa import RsaKey
 
+GREETED = Plugin.CACHING_SHA2  # what the greeting names, and its nonce is for
 _ANY_HASH = PasswordHash.make_sha2("", b"any twenty byte salt")
 """Hashed against where neither the account nor the decoy has a hash, so that a full login has one cost."""
 
@@ -85,6 +86,9 @@ class Login:
             plugin = Plugin.CACHING_SHA2 if Plugin.CACHING_SHA2 in plugins else Plugin.NATIVE
             if not self.can_switch:
                 return Verdict(None, bool(response), plugin, unsupported=True)
+            response = yield AuthSwitchRequest(plugin, self.nonce).encode()
+        elif plugin is not GREETED and self.can_switch and not response:
+            # MySQL 5.6 and MariaDB do not take a nonce that greets another plugin than theirs: they say nothing first.
             response = yield AuthSwitchRequest(plugin, self.nonce).encode()
         if plugin is Plugin.NATIVE:
             return self._native(response)

@@ -31,7 +31,7 @@ from binlogd.wire.codec import Buffer
 from binlogd.wire.commands import Command, Quit, decode_command, decode_while_streaming
 from binlogd.wire.errors import encode_error
 from binlogd.wire.handshake import NONCE_SIZE, Greeting, HandshakeResponse41, SSLRequest
-from binlogd.wire.login import Login, Verdict
+from binlogd.wire.login import GREETED, Login, Verdict
 from binlogd.wire.packets import PacketReader, encode_packets
 from binlogd.wire.results import Column, Ok, Value, encode_eof, encode_result, encode_row
 from binlogd.wire.rsa import RsaKey
@@ -160,7 +160,7 @@ class ServerConnection:
                 connection_id=connection_id,
                 auth_data=nonce,
                 capabilities=self._offered,
-                auth_plugin=Plugin.CACHING_SHA2,
+                auth_plugin=GREETED,
             ).encode()
         )
 
