@@ -93,7 +93,10 @@ def both(cluster: Cluster, binlogd: MakeBinlogd) -> tuple[Server, Binlogd, Binlo
 
 
 def test_commits_wait_for_both(both: tuple[Server, Binlogd, Binlogd]) -> None:
+    """However long: what waits is stored, and not executed by the source, which is no reason to doubt it."""
     source, one, two = both
+    questions = source.data / "questions.log"
+    source.execute(f"SET GLOBAL general_log_file = '{questions}'", "SET GLOBAL general_log = ON")
     identities = [(each.status()["server_id"], each.status()["server_uuid"]) for each in (one, two)]
     assert len({part for identity in identities for part in identity}) == 4
     replicas = {(row[0], row[4]) for row in source.query("SHOW REPLICAS")}
@@ -105,6 +108,11 @@ def test_commits_wait_for_both(both: tuple[Server, Binlogd, Binlogd]) -> None:
         source.wait_until(lambda: all_wait(source, 4), what="commits that all wait", timeout=20)
         stuck = load.commits
         one.wait_for(source)  # the other one has it all, and that is not enough
+        asked = questions.read_text().count("gtid_executed")
+        source.wait_until(
+            lambda: questions.read_text().count("gtid_executed") > asked + 1, what="two looks of the scout"
+        )
+        assert "prove its history" not in one.log
         assert load.commits == stuck
         assert all_wait(source, 4)
 

@@ -86,13 +86,14 @@ def looks(monkeypatch: pytest.MonkeyPatch, asks: str, answers: Iterable[Any], fa
 @pytest.mark.parametrize(
     ("answers", "interrupts"),
     [
-        (["1-4", "1-4", "1-4"], 0),  # what it lacked from the beginning
-        (["1-4", "1-3", "1-4", "1-5"], 0),  # a commit that waits for its acknowledgement
-        (["1-4", "1-2", "1-3:9", "1-9"], 1),  # 4 is gone, and comes back as another one
+        (["1-4", "1-4", "1-4"], 0),  # 5 waits for an acknowledgement, and is stored
+        (["1-4", "1-5", "1-9"], 0),
+        (["1-4", "1-2", "1-3:9", "1-9"], 1),  # 3 and 4 are gone, and come back as others
+        (["1-8", "1-7"], 1),
         (["", "1"], 1),
     ],
 )
-def test_a_source_that_lacks_at_two_looks_what_it_has_sent_is_asked_again(
+def test_a_source_that_lacks_what_it_had_executed_is_asked_again(
     monkeypatch: pytest.MonkeyPatch, answers: list[str], interrupts: int
 ) -> None:
     says = [GtidSet.parse(f"{UUID}:{answer}") if answer else GtidSet() for answer in answers]

@@ -136,7 +136,7 @@ class Receiver:
         self._candidates = Candidates(identity, wake, replicas)
         self._facts: SourceFacts | None = None  # of the connection at hand, or the last
         self._store: StoreFacts | None = None  # and what it was asked to go on with
-        self._lacked = GtidSet()  # by the source of the newest timeline, of what it had sent (scout.py)
+        self._gone = GtidSet()  # by the source of the newest timeline, of what it had executed (scout.py)
         self._receiving = 0  # the number of the timeline that the stream at hand is of
         self._resuming = False  # whether it was asked to go on where the store ends
         self._contradiction: SourceRefused | None = None  # what it answered, to be considered in the next decision
@@ -335,7 +335,7 @@ class Receiver:
             with scout:
                 self._stream(chosen)
         finally:
-            self._lacked |= scout.lacked
+            self._gone |= scout.gone
             chosen.session.close()
 
     def _tell_semi_sync(self, session: Session, waits: bool) -> None:
@@ -357,10 +357,10 @@ class Receiver:
         start = chosen.step.start
         _enlist(session)
         self._resuming = not isinstance(chosen.step, NewTimeline)
-        self._lacked -= facts.executed or NONE
-        if self._lacked and self._resuming:
+        self._gone -= facts.executed or NONE
+        if self._gone and self._resuming:
             raise SourceDiverged(f"its {start.file} goes on with what is not of the history of what it sent before")
-        self._lacked = GtidSet()
+        self._gone = GtidSet()
         if isinstance(chosen.step, NewTimeline):
             timeline = self._folder.new_timeline(self._disk, timeline_name(facts))
             tail = self._make_tail(timeline, None)

@@ -4,10 +4,10 @@ A dump cannot be asked anything. So a thread asks the source, every few seconds,
 
     is its history still the one that is received?   A source that is RESET while we are attached says nothing of it:
                   its dump goes on waiting for the position where we stand, with heartbeats, and sends whatever is there
-                  once its new file is as long. It shows in gtid_executed, which must not lack what is stored. While a
-                  commit waits for an acknowledgement it does, for a moment: what lacks must do so at two looks. Then
-                  the receiver is interrupted, and asks the source to prove its history (store/overlap.py). What it
-                  lacked when the stream began it has proved already, or it was the order to go on without.
+                  once its new file is as long. It shows in gtid_executed, which only grows otherwise: when a look finds
+                  something gone from it the receiver is interrupted, and asks the source to prove its history
+                  (store/overlap.py). It is not compared with what is stored: of that it lacks every transaction that
+                  waits for an acknowledgement, which may be another replica's, and come in hours.
     is another candidate to be followed?   Asked where one of several is followed because it is writable, once it is
                   not. As long as there is no better one the stream goes on: what a source commits until the moment it
                   is read_only, and a replica of it later, is still to be had from it.
@@ -99,8 +99,8 @@ class Scout:
         self._place_pause = 0.0  # seconds that were waited since it was last asked for in vain …
         self._place_due = 0.0  # … and when it is asked for again
         self._writable = orders.follow is Follow.WRITABLE and len(orders.sources) > 1
-        self._excused = self._lacking(chosen.facts.executed)
-        self.lacked = GtidSet()  # by the source, of what it has sent: the receiver is interrupted because of it
+        self._executed = chosen.facts.executed or GtidSet()  # what the source has said of itself until now
+        self.gone = GtidSet()  # of that, what it says no more: the receiver is interrupted because of it
         self._lock = threading.Lock()
         self._over = False  # guarded by the lock: nobody is interrupted any more
         self._wake: Wake | None = None
@@ -129,7 +129,7 @@ class Scout:
     def _watch(self, wake: Wake) -> None:
         """Over one connection, until that fails."""
         session = Session(self._chosen.options, self._identity, wake)
-        doubted, was_behind = GtidSet(), False
+        was_behind = False
         try:
             session.connect()
             if not session.is_of(self._chosen.facts):
@@ -137,15 +137,7 @@ class Scout:
             while True:
                 self._tell(waits=session.waits())
                 if self._chosen.facts.executed is not None:
-                    lacking = self._lacking_now(session)
-                    if lacking & doubted:
-                        log.warning(
-                            "the source lacks what it has sent: it is asked to prove its history",
-                            gtids=(lacking & doubted).compact(),
-                        )
-                        self.lacked = lacking & doubted
-                        self._interrupt()
-                    doubted = lacking
+                    self._compare(session.executed())
                 behind = self._behind(session)
                 if behind is not None and was_behind:
                     log.warning("the source stands before what it has sent: it is asked to prove its history", **behind)
@@ -154,7 +146,7 @@ class Scout:
                 if self._writable and session.read_only() and self._is_better(wake):
                     log.warning("the source is read_only, and another candidate is not: choosing anew")
                     self._interrupt()
-                wake.sleep(PERIOD if doubted or was_behind else self._period)
+                wake.sleep(PERIOD if was_behind else self._period)
         finally:
             session.close()
 
@@ -172,12 +164,13 @@ class Scout:
             if not self._over:
                 self._receiver.interrupt()
 
-    def _lacking(self, executed: GtidSet | None) -> GtidSet:
-        return self._store().held - executed if executed is not None else GtidSet()
-
-    def _lacking_now(self, session: Session) -> GtidSet:
-        held = self._store().held  # first: the source goes on
-        return held - session.executed() - self._excused
+    def _compare(self, executed: GtidSet) -> None:
+        gone = self._executed - executed
+        self._executed = executed
+        if gone:
+            log.warning("the source lacks what it had executed: it is asked to prove its history", gtids=gone.compact())
+            self.gone |= gone
+            self._interrupt()
 
     def _behind(self, session: Session) -> dict[str, str] | None:
         """What is stored and where the source stands, when that lies before it; None: it does not, or nobody knows."""
