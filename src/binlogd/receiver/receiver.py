@@ -357,7 +357,7 @@ class Receiver:
         start = chosen.step.start
         _enlist(session)
         self._resuming = not isinstance(chosen.step, NewTimeline)
-        self._gone -= facts.executed or NONE
+        self._gone = (self._gone & self._store.held) - (facts.executed or NONE)  # the rest contradicts nothing
         if self._gone and self._resuming:
             raise SourceDiverged(f"its {start.file} goes on with what is not of the history of what it sent before")
         self._gone = GtidSet()
