@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
+from contextlib import closing
 from decimal import Decimal
 from typing import Any
 
@@ -166,8 +167,7 @@ def test_a_pool_resets_its_connections(small: Site) -> None:
 
 def test_whoever_kills_himself_gets_an_answer_and_is_gone(small: Site) -> None:
     for server in (small.binlogd, small.source):
-        connection = server.connect()
-        with connection.cursor() as cursor:
+        with closing(server.connect()) as connection, connection.cursor() as cursor:
             with pytest.raises(pymysql.err.OperationalError) as error:
                 cursor.execute("KILL CONNECTION_ID()")
             assert error.value.args[0] == 1317
@@ -178,6 +178,7 @@ def test_whoever_kills_himself_gets_an_answer_and_is_gone(small: Site) -> None:
 def test_nobody_waits_for_the_gtids_of_a_source_without_them(cluster: Cluster, binlogd: MakeBinlogd) -> None:
     source = cluster.server(options={"gtid_mode": "OFF", "enforce_gtid_consistency": "OFF"})
     follower = binlogd(source)
+    follower.wait_until(lambda: follower.query("SELECT @@gtid_mode")[0][0] == "OFF", "the sender knows the source")
     errors = []
     for server in (follower, source):
         with pytest.raises(pymysql.err.MySQLError) as error:
