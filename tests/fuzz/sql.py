@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from binlogd.errors import Refusal
 from binlogd.sender.sql import ResultSet, Role
 from binlogd.sender.sql.session import announcement
+from binlogd.wire.results import Column
 from tests.fuzz import shapes
-from tests.sender.sql.support import Client
+from tests.sender.sql.support import Client, announced
 
 ANSWER = 256 * 1024  # bytes of an answer that no statement's length explains
 TIMES = 64  # × the bytes of all statements so far: variables can be set, and asked for more than once
@@ -33,6 +34,8 @@ def run(data: bytes) -> None:
             assert len(refusal.message) <= MESSAGE
             continue
         if isinstance(outcome, ResultSet):
+            for column in announced(outcome.columns):
+                assert Column.decode(column.encode()) == column
             size = sum(len(column.name.encode()) for column in outcome.columns)
             for row in outcome.text_rows():
                 assert len(row) == len(outcome.columns)
