@@ -186,3 +186,19 @@ def test_nobody_waits_for_the_gtids_of_a_source_without_them(cluster: Cluster, b
         errors.append(error.value.args)
     assert errors[0] == errors[1]
     assert errors[0][0] == 3062
+
+
+def test_a_setting_that_the_source_changed_is_answered_from_the_next_connection_on(small: Site) -> None:
+    """No file begins with it."""
+    before = small.binlogd.published
+    small.source.execute("SET GLOBAL binlog_row_metadata = 'FULL'")
+    try:
+        small.binlogd.kill_child("receive")
+        small.binlogd.wait_until(
+            lambda: small.binlogd.query("SELECT @@binlog_row_metadata")[0][0] == "FULL", "the new setting"
+        )
+        assert small.binlogd.query("SHOW VARIABLES LIKE 'binlog_row_metadata'") == [("binlog_row_metadata", "FULL")]
+        small.binlogd.wait_streaming()
+        assert small.binlogd.published == before
+    finally:
+        small.source.execute("SET GLOBAL binlog_row_metadata = 'MINIMAL'")
