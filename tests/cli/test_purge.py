@@ -47,3 +47,11 @@ def test_a_name_that_no_file_has(tmp_path: Path) -> None:
     error = the_error(binlogd("purge", "--to", "mysql-bin.000009", "--data-dir", str(tmp_path)), 2)
     assert "the store holds no mysql-bin.000009: binlogd list shows" in error
     assert (timeline / FIRST).read_bytes() == logs()[FIRST]
+
+
+def test_the_newest_file_stays(tmp_path: Path) -> None:
+    """Nobody reads it: who does is no hint."""
+    timeline = make_store(tmp_path)
+    error = the_error(binlogd("purge", "--before", "2100-01-01T00:00:00Z", "--data-dir", str(tmp_path)), 1)
+    assert f"{NEWEST} stays: it is the newest file — it can go when the source has begun the next one" in error
+    assert (timeline / NEWEST).exists()

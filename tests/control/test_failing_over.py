@@ -7,7 +7,7 @@ import platform
 import pytest
 
 from binlogd.binlog.gtid import GtidSet
-from binlogd.control.failing_over import statements
+from binlogd.control.failing_over import out_of_reach, statements
 from binlogd.store.publication import NOTHING, Publication
 from tests.binlog.making import UUID_A
 
@@ -42,10 +42,27 @@ def test_without_gtids_the_replica_knows_the_place() -> None:
 
 @pytest.mark.parametrize(
     ("listen", "host"),
-    [("0.0.0.0:3307", platform.node()), ("[::]:3307", platform.node()), ("[::1]:3307", "::1"), ("db9:3307", "db9")],
+    [
+        ("0.0.0.0:3307", platform.node()),
+        ("[::]:3307", platform.node()),
+        ("[::1]:3307", "::1"),
+        ("db9:3307", "db9"),
+        ("SOURCE-1.Source.REPLICA:3307", "SOURCE-1.Source.REPLICA"),
+    ],
 )
 def test_the_host(listen: str, host: str) -> None:
     assert f"SOURCE_HOST='{host}', SOURCE_PORT=3307," in after(listen=listen)
+    assert f"MASTER_HOST='{host}', MASTER_PORT=3307," in after("5.7.44", listen=listen)
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:3307", "127.0.0.9:3307", "[::1]:3307", "localhost:3307"])
+def test_a_listener_that_other_machines_do_not_reach(listen: str) -> None:
+    assert out_of_reach(listen).startswith(f"server.listen is {listen}, which leads a replica on another machine")
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0:3307", "[::]:3307", "10.0.0.9:3307", "db9:3307"])
+def test_one_that_they_reach(listen: str) -> None:
+    assert out_of_reach(listen) == ""
 
 
 def test_where_nothing_is_stored_nothing_is_to_be_had() -> None:

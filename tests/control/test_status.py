@@ -249,8 +249,14 @@ def test_alarms_about_the_source() -> None:
     assert (lost.code, lost.since) == ("source_lost", long_ago)
     assert lost.hint == (
         "STOP REPLICA; CHANGE REPLICATION SOURCE TO SOURCE_HOST='127.0.0.1', SOURCE_PORT=3307, SOURCE_AUTO_POSITION=1;"
-        " START REPLICA at each replica that is behind, if the source stays away; what to do"
+        " START REPLICA at each replica that is behind, if the source stays away; server.listen is 127.0.0.1:3307,"
+        " which leads a replica on another machine to itself: for those set it to an address that they reach, and"
+        " restart binlogd; what to do"
     )
+    (lost,) = alarms(failed(State.BACKOFF, lost_at=long_ago), sender() | {"listen": "10.0.0.9:3307"})
+    assert lost.hint.endswith(" START REPLICA at each replica that is behind, if the source stays away; what to do")
+    (lost,) = alarms(failed(State.BACKOFF, lost_at=long_ago) | {"publication": None}, sender())
+    assert lost.hint == "what to do", "nothing is stored"
     (lost, down) = alarms(failed(State.BACKOFF, lost_at=long_ago), None)
     assert (lost.hint, down.code) == ("what to do", "sender_down"), "nobody would answer"
     assert codes(failed(State.CONNECTING, lost_at=long_ago), sender()) == [("critical", "source_lost")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
+from contextlib import closing
 from decimal import Decimal
 from typing import Any
 
@@ -166,8 +167,7 @@ def test_a_pool_resets_its_connections(small: Site) -> None:
 
 def test_whoever_kills_himself_gets_an_answer_and_is_gone(small: Site) -> None:
     for server in (small.binlogd, small.source):
-        connection = server.connect()
-        with connection.cursor() as cursor:
+        with closing(server.connect()) as connection, connection.cursor() as cursor:
             with pytest.raises(pymysql.err.OperationalError) as error:
                 cursor.execute("KILL CONNECTION_ID()")
             assert error.value.args[0] == 1317
@@ -178,6 +178,7 @@ def test_whoever_kills_himself_gets_an_answer_and_is_gone(small: Site) -> None:
 def test_nobody_waits_for_the_gtids_of_a_source_without_them(cluster: Cluster, binlogd: MakeBinlogd) -> None:
     source = cluster.server(options={"gtid_mode": "OFF", "enforce_gtid_consistency": "OFF"})
     follower = binlogd(source)
+    follower.wait_until(lambda: follower.query("SELECT @@gtid_mode") == [("OFF",)], "what its source says of itself")
     errors = []
     for server in (follower, source):
         with pytest.raises(pymysql.err.MySQLError) as error:
@@ -185,3 +186,19 @@ def test_nobody_waits_for_the_gtids_of_a_source_without_them(cluster: Cluster, b
         errors.append(error.value.args)
     assert errors[0] == errors[1]
     assert errors[0][0] == 3062
+
+
+def test_a_setting_that_the_source_changed_is_answered_from_the_next_connection_on(small: Site) -> None:
+    """No file begins with it."""
+    before = small.binlogd.published
+    small.source.execute("SET GLOBAL binlog_row_metadata = 'FULL'")
+    try:
+        small.binlogd.kill_child("receive")
+        small.binlogd.wait_until(
+            lambda: small.binlogd.query("SELECT @@binlog_row_metadata")[0][0] == "FULL", "the new setting"
+        )
+        assert small.binlogd.query("SHOW VARIABLES LIKE 'binlog_row_metadata'") == [("binlog_row_metadata", "FULL")]
+        small.binlogd.wait_streaming()
+        assert small.binlogd.published == before
+    finally:
+        small.source.execute("SET GLOBAL binlog_row_metadata = 'MINIMAL'")

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from binlogd.errors import Refusal
 from binlogd.sender.sql import ResultSet, Role
 from binlogd.sender.sql.session import announcement
+from binlogd.wire.results import Column
 from tests.fuzz import shapes
-from tests.sender.sql.support import Client
+from tests.sender.sql.support import Client, announced
 
 ANSWER = 256 * 1024  # bytes of an answer that no statement's length explains
 TIMES = 64  # × the bytes of all statements so far: variables can be set, and asked for more than once
@@ -33,6 +34,8 @@ def run(data: bytes) -> None:
             assert len(refusal.message) <= MESSAGE
             continue
         if isinstance(outcome, ResultSet):
+            for column in announced(outcome.columns):
+                assert Column.decode(column.encode()) == column
             size = sum(len(column.name.encode()) for column in outcome.columns)
             for row in outcome.text_rows():
                 assert len(row) == len(outcome.columns)
@@ -62,6 +65,14 @@ STATEMENTS = (
     "START TRANSACTION WITH CONSISTENT SNAPSHOT",
     "SELECT (((((1))))) <=> NULL IS NOT NULL",
     "SELECT UNIX_TIMESTAMP(), CONNECTION_ID(), DATABASE(), CURRENT_USER",
+    "SELECT 0 AND foo(), 1 IN (1, foo()), 1 OR foo() IS NULL",
+    "SELECT 0 AND GTID_SUBTRACT('a'), 1 OR GTID_SUBSET('', '', '') <=> 1",
+    "SHOW VARIABLES WHERE 0 AND foo(Value) OR 1 OR nonsense LIKE @@nonsense",
+    "SET @a = 0 AND -foo(), @b = 1 OR (((1 = 1 = 1) = 1 = 1) = 1 = 1) IS NULL",
+    "KILL 0 AND foo()",
+    "PURGE BINARY LOGS TO 'mysql-bin.000002'",
+    "PURGE BINARY LOGS BEFORE '9999-12-31T23:59:59-10:00' - INTERVAL 2 DAY",
+    "SELECT WAIT_FOR_EXECUTED_GTID_SET('', '1e999'), -'1e999' = 0 AND WAIT_FOR_EXECUTED_GTID_SET(@a)",
 )
 
 

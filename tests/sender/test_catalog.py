@@ -254,6 +254,18 @@ def test_the_newest_files_algorithm_and_source(tmp_path: Path) -> None:
     assert catalog.source == SourceSettings({"gtid_mode": "ON"})
 
 
+def test_settings_that_the_source_changes_within_a_file(tmp_path: Path) -> None:
+    folder = make_store(tmp_path, data_of({FIRST: Log(CRC32).begin_file()}))
+    catalog = Catalog(folder)
+    assert catalog.source is None
+    catalog.read()
+    assert catalog.source is None
+    for mode in ("ON", "ON_PERMISSIVE", "OFF"):
+        SourceSettings({"gtid_mode": mode}).save(Quick(), newest(folder).path)
+        assert catalog.source == SourceSettings({"gtid_mode": mode})
+    assert catalog.source is catalog.source, "read once"
+
+
 def test_reading_on_without_a_receiver(tmp_path: Path) -> None:
     """After each event that comes onto the disk the catalog is what a fresh one reads."""
 

@@ -25,6 +25,7 @@ from binlogd.sender.listener import listen
 from binlogd.wire.capabilities import Capability
 from binlogd.wire.client import TlsPolicy
 from binlogd.wire.commands import InitDb, Ping, Query
+from binlogd.wire.errors import decode_error
 from binlogd.wire.handshake import SSLRequest
 from binlogd.wire.packets import encode_packets
 from testbed.distributions import Distribution
@@ -299,6 +300,16 @@ def test_kill(listening: Listening) -> None:
     listening.until(lambda: len(listening.service.connections) == 1)
     assert refused(victim.ping, reconnect=False)[0] in (2006, 2013)
     connection.close()
+
+
+def test_who_kills_himself_gets_no_answer_to_what_he_sent_behind_it(listening: Listening) -> None:
+    """Both are there before either is looked at."""
+    with shell(listening) as client:
+        kill, more = (encode_packets(Query(sql).encode(), 0)[0] for sql in ("KILL CONNECTION_ID()", "SELECT 1"))
+        client.socket.sendall(kill + more)
+        answer = b"".join(iter(lambda: client.socket.recv(65536), b""))
+    assert len(answer) == 4 + int.from_bytes(answer[:3], "little")
+    assert decode_error(answer[4:]).code == 1317
 
 
 # ---------------------------------------------------------------------------------------------- breaking off, and worse

@@ -58,7 +58,9 @@ def command(
         click.echo(answer["kept"], err=True)
     blocked = answer["blocked"]
     if blocked is not None:
-        raise BinlogdError(blocked_text(blocked), hint="see who reads what in `binlogd status`")
+        readers = "see who reads what in `binlogd status`"
+        newest = "it can go when the source has begun the next one (FLUSH BINARY LOGS)"
+        raise BinlogdError(blocked_text(blocked), hint=readers if blocked["readers"] else newest)
 
 
 def _asked(to: str | None, before: str | None, keep: str | None) -> dict[str, Any]:

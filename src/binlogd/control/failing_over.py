@@ -2,11 +2,13 @@
 
 The host is the address we listen on, or this machine's name where that is every address; user, password and TLS stay
 what they are at the replica. Servers before 8.0.23, and MariaDB, know the old spelling alone, and their replicas are
-taken to be like them. Without GTIDs the place is one that only the replica knows.
+taken to be like them. Without GTIDs the place is one that only the replica knows. A listener on loopback, which is the
+default, serves replicas on this machine alone.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import platform
 import re
 from typing import Any
@@ -24,25 +26,33 @@ def statements(publication: dict[str, Any] | None, listen: str) -> str:
     host = address.strip("[]")
     if host in _EVERY_ADDRESS:
         host = platform.node()
-    place = "SOURCE_AUTO_POSITION=1"
+    replica, change, source = "REPLICA", "REPLICATION SOURCE", "SOURCE"
+    if not _knows_source(publication["server_version"]):
+        replica, change, source = "SLAVE", "MASTER", "MASTER"
+    place = f"{source}_AUTO_POSITION=1"
     if not publication["executed"]:
-        place = "SOURCE_LOG_FILE='<its Relay_Source_Log_File>', SOURCE_LOG_POS=<its Exec_Source_Log_Pos>"
-    text = (
-        f"STOP REPLICA; CHANGE REPLICATION SOURCE TO SOURCE_HOST='{host}', SOURCE_PORT={port}, {place}; START REPLICA"
+        shown = source.title()
+        place = f"{source}_LOG_FILE='<its Relay_{shown}_Log_File>', {source}_LOG_POS=<its Exec_{shown}_Log_Pos>"
+    return f"STOP {replica}; CHANGE {change} TO {source}_HOST='{host}', {source}_PORT={port}, {place}; START {replica}"
+
+
+def out_of_reach(listen: str) -> str:
+    """Why no replica on another machine can follow them, and what to do; "" when it can."""
+    if not _is_loopback(listen.rpartition(":")[0].strip("[]")):
+        return ""
+    return (
+        f"server.listen is {listen}, which leads a replica on another machine to itself: for those set it to an address"
+        " that they reach, and restart binlogd"
     )
-    return text if _knows_source(publication["server_version"]) else _old(text)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _knows_source(version: str) -> bool:
     found = _VERSION.match(version)
     return "MariaDB" not in version and (found is None or tuple(map(int, found.groups())) >= _NEW_SPELLING)
-
-
-def _old(text: str) -> str:
-    """In the words of before 8.0.22 and .23."""
-    return (
-        text.replace("REPLICATION SOURCE", "MASTER")
-        .replace("SOURCE", "MASTER")
-        .replace("Source", "Master")
-        .replace("REPLICA", "SLAVE")
-    )

@@ -160,7 +160,11 @@ class ControlServer:
                 await _readable(listening)
                 try:
                     accepted, _ = listening.accept()  # at once: what a cancelled wait had accepted would be nobody's
-                    reader, writer = await asyncio.open_unix_connection(sock=accepted, limit=MAX_REQUEST)
+                    try:
+                        reader, writer = await asyncio.open_unix_connection(sock=accepted, limit=MAX_REQUEST)
+                    except OSError:
+                        accepted.close()
+                        raise
                 except BlockingIOError:
                     continue
                 except OSError as bad:

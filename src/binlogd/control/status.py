@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from binlogd import __version__
-from binlogd.control.failing_over import statements
+from binlogd.control.failing_over import out_of_reach, statements
 from binlogd.control.sockets import RECEIVER, SENDER, ask_status
 from binlogd.errors import BinlogdError
 from binlogd.store.layout import DataFolder
@@ -138,7 +138,7 @@ def alarms(
         found.append(Alarm("critical", "receiver_down", None, "no receiver runs on this store", "start binlogd run"))
     else:
         stopped = not receiver.get("orders", {"running": True})["running"]
-        way_out = statements(receiver["publication"], sender["listen"]) if sender is not None else ""
+        way_out = _way_out(receiver["publication"], sender["listen"]) if sender is not None else ""
         found += [_stopped(receiver["source"])] if stopped else _source_alarms(receiver["source"], way_out)
         blocked = (receiver.get("retention") or {}).get("blocked_by")
         found += [_blocked(blocked)] if blocked else []
@@ -147,6 +147,15 @@ def alarms(
             Alarm("critical", "sender_down", None, "nothing serves this store to replicas", "start binlogd run")
         )
     return found
+
+
+def _way_out(publication: dict[str, Any] | None, listen: str) -> str:
+    typed = statements(publication, listen)
+    if not typed:
+        return ""
+    return f"{typed} at each replica that is behind, if the source stays away; {out_of_reach(listen)}".removesuffix(
+        "; "
+    )
 
 
 def _blocked(blocked: dict[str, Any]) -> Alarm:
@@ -186,7 +195,7 @@ def _stream_alarms(source: dict[str, Any], way_out: str) -> list[Alarm]:
         return [_corrupt_stream(corruption, message)]
     if state in ("backoff", "connecting") and source["lost_at"] and time.time() - source["lost_at"] > LOST_AFTER:
         if way_out:
-            hint = f"{way_out} at each replica that is behind, if the source stays away; {hint}".removesuffix("; ")
+            hint = f"{way_out}; {hint}".removesuffix("; ")
         return [Alarm("critical", "source_lost", source["lost_at"], message, hint)]
     if state == "streaming" and source["semi_sync_wanted"] and not source["semi_sync"]:
         if source["cascade"]:

@@ -49,7 +49,7 @@ from binlogd.store.removed import First, order_of
 from binlogd.store.removed import load as load_removed
 from binlogd.store.seek import ends_with_rotate
 from binlogd.store.settled import settle
-from binlogd.store.source_facts import SourceSettings, load
+from binlogd.store.source_facts import FILE, SourceSettings, load
 
 Alone = Callable[[], Awaitable[Taking | None]]
 """Asks whether the files alone tell what there is. Equal answers: so it was all the while. None: a receiver writes."""
@@ -96,7 +96,8 @@ class Catalog:
         self.damage = Damage()
         self.logs = Logs()
         self.publication = NOTHING
-        self.source: SourceSettings | None = None  # of the newest timeline
+        self._source: SourceSettings | None = None
+        self._source_of: tuple[Path, int, int] = Path(), 0, 0  # the file that it was read from, one version of it
         self.checksum = "CRC32"  # the newest file's algorithm, as @@binlog_checksum says it
         self._changed = asyncio.Event()
         self._looked_at = 0  # size of the newest file when it was last walked without a receiver
@@ -107,6 +108,20 @@ class Catalog:
         """Where the file with that index lies."""
         log = self.logs[index]
         return self._timelines[log.timeline].path / log.name
+
+    @property
+    def source(self) -> SourceSettings | None:
+        """Of the newest timeline. The receiver writes them anew when it connects, in the midst of a file too."""
+        if not self.logs:
+            return None
+        folder = self.path(-1).parent
+        version = 0, 0
+        with suppress(OSError):
+            kept = (folder / FILE).stat()
+            version = kept.st_ino, kept.st_mtime_ns
+        if (folder, *version) != self._source_of:
+            self._source, self._source_of = load(folder), (folder, *version)
+        return self._source
 
     def claims(self, index: int) -> GtidSet | None:
         """The PREVIOUS_GTIDS of the file with that index; None: none (yet), or damaged ones. From any thread."""
@@ -371,7 +386,6 @@ class Catalog:
 
     def _look_at_newest(self) -> None:
         path = self.path(-1)
-        self.source = load(path.parent)
         head = self._head(path, self.logs[-1].size)
         self.checksum = "CRC32" if head and head.algorithm is ChecksumAlgorithm.CRC32 else "NONE"
 

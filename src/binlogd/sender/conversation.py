@@ -188,6 +188,8 @@ class Conversation:
                 wire.reply_error(refusal.code, refusal.sqlstate, refusal.message)
             self._connection.working("Sleep")
             await self._flush()
+            if self._connection.killed:
+                return  # by itself: what it has sent behind that would be answered before anything is waited for
 
     async def _answer(self, command: Command) -> None:
         wire, connection = self._wire, self._connection

@@ -318,6 +318,15 @@ SAME_ERROR = [
     "KILL 99999",
     "KILL NULL",
     "SELECT _utf8mb4 x'ff'",
+    "SELECT 0 AND GTID_SUBTRACT('a')",
+    "SELECT 0 AND GTID_SUBSET('', '', '')",
+    "SELECT 0 AND nonsense",
+    "SELECT 0 AND @@nonsense",
+    "SELECT 1 OR @@nonsense IS NULL",
+    "SELECT 0 AND @@session.server_uuid",
+    "SELECT 0 AND @@global.sql_log_bin",
+    "SET @x = 0 AND version(1)",
+    "SHOW VARIABLES WHERE 0 AND nonsense",
 ]
 
 

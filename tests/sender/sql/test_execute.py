@@ -225,3 +225,39 @@ def test_admins_may_kill_anything() -> None:
 def test_only_whole_numbers_name_a_connection(client: Client, target: str) -> None:
     assert client.code(f"KILL {target}") == 1094
     assert client.backend.killed == []
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT 0 AND foo()",
+        "SELECT 1 OR foo() IS NULL",
+        "SELECT 1 OR (foo() <=> 1)",
+        "SELECT 1 IN (1, foo())",
+        "SELECT NULL LIKE -foo(1)",
+        "SELECT foo() LIMIT 0",
+        "SELECT GTID_SUBSET('x', ''), foo()",
+        "SET @x = 0 AND foo()",
+        "SET @x = @@autocommit, @y = 1 OR foo()",
+        "SET autocommit = 0 AND foo()",
+        "SHOW VARIABLES WHERE 0 AND foo()",
+        "SHOW STATUS WHERE 1 OR foo()",
+        "KILL 0 AND foo()",
+        "PURGE BINARY LOGS BEFORE 0 AND foo()",
+    ],
+)
+def test_a_function_that_does_not_exist_is_refused_where_it_would_not_be_called(statement: str) -> None:
+    """Where no database is chosen MySQL says 1046 of it."""
+    refusal = Client(Role.ADMIN).refusal(statement)
+    assert (refusal.code, refusal.message) == (1305, "FUNCTION foo does not exist")
+
+
+@pytest.mark.parametrize("moment", ["9999-12-31T23:59:59-10:00", "9999-12-31T23:59:59", "0001-01-01T00:00:00+10:00"])
+@pytest.mark.parametrize("zone", ["-12:00", "+14:00"])
+def test_no_moment_is_beyond_the_calendar(moment: str, zone: str) -> None:
+    client = Client(Role.ADMIN, answer={"removed": [], "blocked": None})
+    client.ok(f"SET time_zone = '{zone}'")
+    if (moment, zone) == ("9999-12-31T23:59:59", "+14:00"):
+        client.ok(f"PURGE BINARY LOGS BEFORE '{moment}'")
+    else:
+        assert client.code(f"PURGE BINARY LOGS BEFORE '{moment}'") == 1210

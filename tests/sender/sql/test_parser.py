@@ -347,6 +347,8 @@ def test_comments_only_are_a_statement_that_does_nothing(text: str) -> None:
         "- " * 40 + "1",
         "1" + " = 1" * 40,
         "1" + " IS NULL" * 40,
+        "(" * 14 + "1" + (" = 1" * 31 + ")") * 14,
+        "(" * 14 + "1" + (" IS NULL" * 31 + ")") * 14,
         "f(" * 40 + ")" * 40,
         "(" * 30_000,
         "- " * 30_000 + "1",

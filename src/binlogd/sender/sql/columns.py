@@ -48,7 +48,7 @@ _VARIABLES = {
 
 
 def describe(expression: Expression, context: Context) -> ColumnSpec:
-    """The column that ``expression`` makes, without a name. Refusal 1193, 1305."""
+    """The column that ``expression`` makes, without a name; all that it names is there (resolve.py)."""
     match expression:
         case Literal(value, width):
             return _of_literal(value, width)

@@ -70,6 +70,7 @@ class Cursor:
         self._tokens = tokens
         self._next = 0
         self._depth = 0
+        self._links = 0  # of its chains of comparisons, behind the first of each
 
     @property
     def token(self) -> Token:
@@ -174,15 +175,14 @@ class Cursor:
 
     def _comparison(self) -> Expression:
         left = self._operand()
-        links = 0
-        while True:
-            longer = self._compared(left)
-            if longer is None:
-                return left
-            left = longer
-            links += 1
-            if links > MAX_DEPTH:  # a = b = c … leans to the left: a tree as deep as it is long
-                raise not_supported(f"chains of more than {MAX_DEPTH} comparisons")
+        longer = self._compared(left)
+        while longer is not None:
+            left, longer = longer, self._compared(longer)
+            if longer is not None:
+                self._links += 1
+                if self._links > MAX_DEPTH:  # a = b = c … leans to the left: a tree as deep as all of them are long
+                    raise not_supported(f"chains of more than {MAX_DEPTH} comparisons")
+        return left
 
     def _compared(self, left: Expression) -> Expression | None:
         """``left`` with the comparison that follows it, None when none does."""

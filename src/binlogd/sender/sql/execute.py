@@ -33,6 +33,7 @@ from binlogd.sender.sql.refusals import (
 )
 from binlogd.sender.sql.replica_orders import notes_of, question
 from binlogd.sender.sql.replica_status import replica_status
+from binlogd.sender.sql.resolve import resolve
 from binlogd.sender.sql.results import (
     ColumnKind,
     ColumnSpec,
@@ -177,6 +178,8 @@ class _Execution:
         if statement.limit is not None and not statement.limit.count:
             self.context.waited = None  # there is no row: MySQL evaluates nothing
         for item in statement.items:
+            resolve(item.expression, self.context)
+        for item in statement.items:
             value = evaluate(item.expression, self.context)
             size += len(value) if isinstance(value, str) else 8
             if size > MAX_ROW_BYTES:
@@ -187,6 +190,9 @@ class _Execution:
 
     def set(self, statement: Set) -> Ok:
         """Every value is found and checked before anything changes: all of it happens or nothing."""
+        for assignment in statement.assignments:
+            if isinstance(assignment, SetUserVariable):
+                resolve(assignment.value, self.context)
         user: dict[str, Value] = {}
         system: dict[str, Value] = {}
         for assignment in statement.assignments:
@@ -217,6 +223,7 @@ class _Execution:
         raise AssertionError(assignment)
 
     def _value(self, expression: Expression) -> Value:
+        resolve(expression, self.context)
         return evaluate(expression, self.context)
 
     # --- SHOW ---
@@ -235,6 +242,10 @@ class _Execution:
     def _named_values(
         self, values: Iterable[tuple[str, Callable[[], str]]], asked: ShowVariables | ShowStatus, table: str
     ) -> ResultSet:
+        if asked.where is not None:
+            self.context.clause = "where clause"
+            self.context.columns = {"variable_name": str, "value": str}
+            resolve(asked.where, self.context)
         rows = [(name, value()) for name, value in values if self._wanted(asked.where, name, value)]
         table = f"{asked.scope.value.lower()}_{table}"
         origin = Origin("performance_schema", table, table)
@@ -247,10 +258,8 @@ class _Execution:
     def _wanted(self, where: Expression | None, name: str, value: Callable[[], str]) -> bool:
         if where is None:
             return True
-        context = self.context
-        context.clause = "where clause"
-        context.columns = {"variable_name": lambda: name, "value": value}
-        return is_true(evaluate(where, context))
+        self.context.columns = {"variable_name": lambda: name, "value": value}
+        return is_true(evaluate(where, self.context))
 
     def show_binary_logs(self, _: ShowBinaryLogs) -> ResultSet:
         version = self.context.facts.version

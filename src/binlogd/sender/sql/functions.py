@@ -37,12 +37,17 @@ class FunctionSpec:
 
 def call(name: str, arguments: list[Value], context: Context) -> Value:
     """The value of ``name(arguments)``. Refusal 1305, 1582, 1772."""
+    return look_up(name, len(arguments)).implementation(arguments, context)
+
+
+def look_up(name: str, count: int) -> FunctionSpec:
+    """The function of that name, which is called with ``count`` arguments. Refusal 1305, 1582."""
     function = FUNCTIONS.get(name.upper())
     if function is None:
         raise unknown_function(name)
-    if not 0 <= len(arguments) - function.arity <= function.optional:
+    if not 0 <= count - function.arity <= function.optional:
         raise wrong_argument_count(name)
-    return function.implementation(arguments, context)
+    return function
 
 
 def _user(_: list[Value], context: Context) -> Value:

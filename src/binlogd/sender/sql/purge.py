@@ -23,6 +23,7 @@ WARN_IN_USE = 1867  # ER_WARN_PURGE_LOG_IN_USE
 WARN_IS_ACTIVE = 1868  # ER_WARN_PURGE_LOG_IS_ACTIVE
 _UNITS = {"SECOND": 1, "MINUTE": 60, "HOUR": 3600, "DAY": 86_400, "WEEK": 604_800}  # seconds
 _LONGEST = 10  # digits of an interval
+_LATEST = datetime.max.replace(tzinfo=UTC).timestamp()
 
 
 def purge_logs(cursor: Cursor) -> PurgeLogs:
@@ -59,7 +60,7 @@ def question(statement: PurgeLogs, before: Value, zone: str) -> dict[str, Any]:
         seconds = moment.timestamp() if moment.tzinfo is not None else seconds_of(moment, zone)
     except (ValueError, OverflowError, OSError):
         raise wrong_arguments("PURGE LOGS BEFORE") from None
-    if seconds < 0 or moment.astimezone(UTC).year > 9999:
+    if not 0 <= seconds <= _LATEST:
         raise wrong_arguments("PURGE LOGS BEFORE")
     return {"ask": "order", "order": "purge", "before": seconds}
 

@@ -50,12 +50,16 @@ class SystemVariables:
 
     def read(self, name: str, scope: Scope | None = None) -> Value:
         """The value of ``@@scope.name``. Refusal 1193, 1238."""
+        return self._value(self.check(name, scope), scope or Scope.SESSION)
+
+    def check(self, name: str, scope: Scope | None) -> VariableSpec:
+        """What ``@@scope.name`` is. Refusal 1193, 1238."""
         spec = self._known(name)
         if scope is Scope.GLOBAL and spec.validity is Validity.SESSION:
             raise wrong_scope(name, "SESSION")
         if scope is Scope.SESSION and spec.validity is Validity.GLOBAL:
             raise wrong_scope(name, "GLOBAL")
-        return self._value(spec, scope or Scope.SESSION)
+        return spec
 
     def kind(self, name: str) -> VariableKind:
         """What it is. Refusal 1193."""
