@@ -178,6 +178,7 @@ def test_whoever_kills_himself_gets_an_answer_and_is_gone(small: Site) -> None:
 def test_nobody_waits_for_the_gtids_of_a_source_without_them(cluster: Cluster, binlogd: MakeBinlogd) -> None:
     source = cluster.server(options={"gtid_mode": "OFF", "enforce_gtid_consistency": "OFF"})
     follower = binlogd(source)
+    follower.wait_until(lambda: follower.query("SELECT @@gtid_mode") == [("OFF",)], "what its source says of itself")
     errors = []
     for server in (follower, source):
         with pytest.raises(pymysql.err.MySQLError) as error:
