@@ -39,6 +39,13 @@ DISK = 24 * 1024 * 1024
 MiB = 1024 * 1024
 
 
+def wait_until_it_waits(source: Server) -> None:
+    """Until its commits wait again: a replica has all that it logged."""
+    source.wait_until(
+        lambda: source.query("SHOW STATUS LIKE 'Rpl_semi_sync_source_status'")[0][1] == "ON", what="semi-sync"
+    )
+
+
 @dataclass
 class Scene:
     """A source whose commits wait for binlogd, and whatever may be put under its store."""
@@ -112,9 +119,7 @@ class Scene:
         one.wait_until(lambda: not one.status()["alarms"], "end of the alarms")
         one.wait_streaming()
         one.wait_for(source)
-        source.wait_until(
-            lambda: source.query("SHOW STATUS LIKE 'Rpl_semi_sync_source_status'")[0][1] == "ON", what="semi-sync"
-        )
+        wait_until_it_waits(source)
         self.commit_acknowledged()
         source.execute("FLUSH BINARY LOGS")
         self.commit_acknowledged()
@@ -127,8 +132,9 @@ class Scene:
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory, mysql: Distribution) -> Iterator[Server]:
     with Cluster(tmp_path_factory.mktemp("source"), mysql) as cluster:
-        server = cluster.server(semi_sync="source", rpl_semi_sync_source_timeout=PATIENT)
+        server = cluster.server(semi_sync="source", rpl_semi_sync_source_timeout=1)
         server.execute("CREATE DATABASE d", "CREATE TABLE d.t (id SERIAL, payload LONGTEXT NOT NULL)")
+        server.variables["rpl_semi_sync_source_timeout"] = PATIENT
         yield server
 
 
@@ -151,6 +157,7 @@ def stage(source: Server, tmp_path: Path) -> Iterator[Stage]:
             stack.callback(one.close)
             one.start().wait_streaming()
             wait_for_semi_sync(source)
+            wait_until_it_waits(source)
             scene = Scene(source, one, tmp_path, under)
             made.append(scene)
             scene.commit_acknowledged()
