@@ -238,11 +238,11 @@ def test_an_edited_configuration(source: Server, binlogd: MakeBinlogd, proxy: Ca
     configuration.write_text(f'{text}server.users = {inline}\nserver.max_connections = 7\nstore.durability = "os"\n')
     os.kill(one.pid, signal.SIGHUP)
 
-    def users() -> list[str]:
+    def let_in() -> list[str]:
         reloads = logged(one, "the configuration was reloaded")
         return list(reloads[-1]["users"]) if reloads else []
 
-    one.wait_until(lambda: users() == ["repl", "watcher"], "users")
+    one.wait_until(lambda: let_in() == ["repl", "watcher"], "users")
     watcher = one.connect(user="watcher", password=MARK)
     with watcher.cursor() as cursor:
         cursor.execute("SELECT @@max_connections")
