@@ -336,12 +336,20 @@ class Binlogd:
         self.wait_until(lambda: self.status()["source"]["state"] == "streaming", "stream from the source", timeout)
 
     def wait_for_gtid(self, gtid_set: str, timeout: float = WAIT_TIMEOUT) -> None:
-        """Wait until ``gtid_set`` is published."""
+        """Wait until ``gtid_set`` is published, and shown by the sender, when one runs."""
         wanted = GtidSet.parse(gtid_set)
-        self.wait_until(lambda: wanted <= GtidSet.parse(self.gtid_executed), f"GTID set {gtid_set}", timeout)
+
+        def reached() -> bool:
+            store = self.status()["store"]
+            return wanted <= GtidSet.parse(store["gtid_executed"]) and self._shows(store)
+
+        self.wait_until(reached, f"GTID set {gtid_set}", timeout)
 
     def wait_for_position(self, file: str, position: int, timeout: float = WAIT_TIMEOUT) -> None:
-        """Wait until that much of the newest timeline is published: an older one may have files of the same names."""
+        """Wait until that much of the newest timeline is published, and shown by the sender, when one runs.
+
+        An older timeline may have files of the same names.
+        """
 
         def reached() -> bool:
             store = self.status()["store"]
@@ -349,9 +357,33 @@ class Binlogd:
             timelines = DataFolder(self.data).timelines()
             if not name or store["timeline"] != timelines[-1].number:
                 return False
-            return (binlog_number(name), offset) >= (binlog_number(file), position)
+            return (binlog_number(name), offset) >= (binlog_number(file), position) and self._shows(store)
 
         self.wait_until(reached, f"publication of {file}:{position}", timeout)
+
+    def _shows(self, store: Mapping[str, Any]) -> bool:
+        """Whether the sender shows what ``store``, a section of the status, says; True without a sender.
+
+        A sender that runs and does not answer, as a hung one, shows nothing.
+        """
+        sender = ask_status(self.data / SENDER)
+        if sender is None:
+            return "serve" not in self.halves()
+        shown, wanted = sender["published"], store["published"]
+        if shown == wanted:
+            return True
+        if not shown["file"] or not wanted["file"]:
+            return not wanted["file"]
+        place, least = ((binlog_number(each["file"]), each["position"]) for each in (shown, wanted))
+        return place >= least and not self._may_be_older(store["timeline"], **shown)
+
+    def _may_be_older(self, newest: int, file: str, position: int) -> bool:
+        """Whether a place, of which the sender tells no timeline, may be in one before ``newest``."""
+        for timeline in DataFolder(self.data).timelines():
+            with contextlib.suppress(FileNotFoundError):
+                if timeline.number < newest and (timeline.path / file).stat().st_size >= position:
+                    return True
+        return False
 
     def wait_for(self, server: Server, timeout: float = WAIT_TIMEOUT) -> None:
         """Wait until everything that ``server`` has logged by now is published."""

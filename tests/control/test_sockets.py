@@ -648,6 +648,7 @@ def test_whoever_asks_while_it_stops_is_let_go(tmp_path: Path, steps: int, fast:
             await asyncio.sleep(0)
         await control.stop()
 
+    gc.collect()  # what other tests left is not recorded here
     with (
         warnings.catch_warnings(record=True) as complaints,
         socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asker,

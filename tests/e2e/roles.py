@@ -87,7 +87,7 @@ def timelines(binlogd: Binlogd) -> list[tuple[str, list[str]]]:
 
 def wait_for_looks(proxy: Proxy, looks: int) -> None:
     """Wait until that many connections more were made through it, and have ended."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     seen, open_before = 0, 0
     while seen < looks:
         open_now = proxy.connections

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from binlogd.binlog.gtid import GtidSet
 from testbed.binlogd import Binlogd
@@ -29,6 +31,12 @@ class Site:
     cluster: Cluster
     source: Server
     binlogd: Binlogd
+
+
+def logged(binlogd: Binlogd, event: str) -> list[dict[str, Any]]:
+    """The lines of its log about that event; the last line may still be being written."""
+    whole, _, _ = binlogd.log.rpartition("\n")
+    return [line for line in map(json.loads, whole.splitlines()) if line["event"] == event]
 
 
 def semi_sync_status(source: Server) -> dict[str, int]:

@@ -21,6 +21,7 @@ pytestmark = pytest.mark.servers
 
 MINUTES = 300_000  # ms: a source that falls back to asynchronous in between would prove nothing
 RECEIVER_MEMORY = 64 * 1024 * 1024  # the design's limit, whatever the transaction
+DUMPS = "SELECT id FROM information_schema.processlist WHERE command LIKE 'Binlog Dump%'"
 LARGE = "REPEAT(SHA2(RAND(), 512), 320000)"  # an event of 40 MB, which needs three packets
 
 
@@ -73,8 +74,12 @@ def test_mysql(cluster: Cluster, binlogd: MakeBinlogd, proxy: Callable[..., Prox
         way.cut()
         follower.wait_until(lambda: follower.status()["source"]["reconnects"] >= 1, "a new connection")
         load.wait_for(load.commits + 50)
-    (dump,) = source.query("SELECT id FROM information_schema.processlist WHERE command LIKE 'Binlog Dump%'")
-    source.execute(f"KILL {dump[0]}", "FLUSH BINARY LOGS", "INSERT INTO d.t (b) VALUES (1)")
+
+    def dumps() -> list[int]:
+        return [row[0] for row in source.query(DUMPS)]
+
+    source.wait_until(lambda: len(dumps()) == 1, what="the end of the connection that was cut")
+    source.execute(f"KILL {dumps()[0]}", "FLUSH BINARY LOGS", "INSERT INTO d.t (b) VALUES (1)")
     assert load.missing_at(source) == []
     follower.wait_for(source)
     follower.assert_identical_to(source)

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
 
 from testbed.binlogd import Binlogd
 from testbed.cluster import Cluster
-from tests.e2e.support import MakeBinlogd, acknowledged_site
+from tests.e2e.support import MakeBinlogd, acknowledged_site, logged
 
 pytestmark = pytest.mark.servers
 
 ATTEMPTS = 6  # that fail while the source is away: the first second has four
-
-
-def said(binlogd: Binlogd, event: str) -> list[dict[str, Any]]:
-    return [line for line in map(json.loads, binlogd.log.splitlines()) if line["event"] == event]
 
 
 def the_alarm(binlogd: Binlogd) -> dict[str, Any]:
@@ -41,7 +36,7 @@ def test_what_the_alarm_says_is_typed_at_a_replica_that_is_behind(cluster: Clust
     source.kill()
 
     ours.wait_until(lambda: ours.status()["source"]["reconnects"] >= ATTEMPTS, f"{ATTEMPTS} attempts")
-    (lost,) = said(ours, "source lost")
+    (lost,) = logged(ours, "source lost")
     assert lost["level"] == "warning"
 
     typed, _, rest = the_alarm(ours)["hint"].partition(" at each replica that is behind")
@@ -51,11 +46,11 @@ def test_what_the_alarm_says_is_typed_at_a_replica_that_is_behind(cluster: Clust
     replica.wait_for_gtid(executed)
     assert replica.value("SELECT COUNT(*) FROM d.t") == 2
 
-    assert said(ours, "the source sends again") == []
+    assert logged(ours, "the source sends again") == []
     source.start()
-    ours.wait_until(lambda: bool(said(ours, "the source sends again")), "a word that it is over")
-    (again,) = said(ours, "the source sends again")
+    ours.wait_until(lambda: bool(logged(ours, "the source sends again")), "a word that it is over")
+    (again,) = logged(ours, "the source sends again")
     assert again["source"] == f"{source.host}:{source.port}"
     assert again["attempts"] >= ATTEMPTS and again["lost_for"].endswith("s")
-    assert said(ours, "source lost") == [lost]
+    assert logged(ours, "source lost") == [lost]
     assert ours.status()["alarms"] == []

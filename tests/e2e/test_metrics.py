@@ -19,7 +19,7 @@ pytestmark = pytest.mark.servers
 
 def scrape(binlogd: Binlogd, accept: str = "text/plain") -> str:
     request = urllib.request.Request(f"http://127.0.0.1:{binlogd.http_port}/metrics", headers={"Accept": accept})
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         return str(answer.read().decode())
 
 

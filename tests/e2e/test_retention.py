@@ -68,7 +68,7 @@ def over_http(binlogd: Binlogd) -> list[int]:
     """How many files there are by /api/status, /api/files and /metrics."""
 
     def asked(path: str) -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{binlogd.http_port}{path}", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{binlogd.http_port}{path}", timeout=60) as answer:
             return str(answer.read().decode())
 
     found = re.search(r"^binlogd_store_files (\d+)", asked("/metrics"), re.MULTILINE)

@@ -44,8 +44,15 @@ def first_file(server: Server) -> str:
 # -------------------------------------------------------------------------------------------------- replicas
 
 
-@pytest.mark.parametrize("workers", [1, 4])
-@pytest.mark.parametrize("by", ["gtid", "position"])
+@pytest.mark.parametrize(
+    ("by", "workers"),
+    [
+        ("gtid", 4),
+        ("position", 1),
+        pytest.param("gtid", 1, marks=pytest.mark.slow),
+        pytest.param("position", 4, marks=pytest.mark.slow),
+    ],
+)
 def test_a_replica_holds_what_the_source_holds(history: Site, cluster: Cluster, by: str, workers: int) -> None:
     """Every kind of history arrives: by GTID and by file and position, and the multi-threaded applier likes it too."""
     file = "" if by == "gtid" else first_file(history.source)

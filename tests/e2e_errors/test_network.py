@@ -156,7 +156,7 @@ def test_other_lines(past: Past, tmp_path: Path, options: dict[str, Any], fault:
                 proxy.corrupt_at(at, DOWN, bit)
 
         folder = tmp_path / str(at)
-        errors = receive_all(past, folder, strike, connect_timeout=0.5, read_timeout=0.5, **options)
+        errors = receive_all(past, folder, strike, connect_timeout=2.0, read_timeout=2.0, **options)
         assert len(errors) <= 2, f"{fault} at {at} ({how}, {bit:#x}): {errors}"
         hits += bool(errors)
     assert hits > SAMPLES // 2
@@ -235,7 +235,6 @@ def test_what_no_source_says_within_a_dump(past: Past, tmp_path: Path, lie: str)
             past,
             tmp_path / str(number),
             lambda proxy, at=at, data=data: proxy.insert_at(at, data),  # type: ignore[misc]
-            read_timeout=1.0,
         )
         assert len(errors) == 1
         assert any(word in errors[0] for word in WORDS[lie].split("|")), errors
@@ -379,18 +378,18 @@ def test_a_fault_within_what_a_commit_waits_for(source: Server, tmp_path: Path, 
         assert len(now.line.progress.errors) > commits // 2
 
 
-@pytest.mark.parametrize("direction", [DOWN, None], ids=["half", "both ways"])
+@pytest.mark.parametrize("direction", [pytest.param(DOWN, marks=pytest.mark.slow), None], ids=["half", "both ways"])
 def test_a_source_that_vanished(source: Server, tmp_path: Path, direction: Direction | None) -> None:
     """No end, no reset, no heartbeat: given up after read_timeout, and what waited meanwhile returns then."""
-    with live(source, tmp_path, read_timeout=0.6) as now:
-        time.sleep(1.0)  # longer than that of nothing but heartbeats
+    with live(source, tmp_path, read_timeout=2.0) as now:
+        time.sleep(2.5)  # longer than that of nothing but heartbeats
         assert now.line.progress.errors == []
         now.proxy.freeze(direction)
         commit = now.commit()
         now.line.until(lambda: now.line.progress.errors)
         commit.result(60)
         now.assert_durable()
-        assert "was silent for 0.6 s" in now.line.progress.errors[0]
+        assert "was silent for 2 s" in now.line.progress.errors[0]
 
 
 def test_a_source_that_does_not_hear_us(source: Server, tmp_path: Path) -> None:
@@ -398,11 +397,11 @@ def test_a_source_that_does_not_hear_us(source: Server, tmp_path: Path) -> None:
 
     Only the source can notice, by its own timeout; whatever ends the connection mends it.
     """
-    with live(source, tmp_path, read_timeout=0.6) as now:
+    with live(source, tmp_path, read_timeout=2.0) as now:
         now.proxy.freeze(UP)
         commit = now.commit()
         now.line.until(lambda: now.line.acks or now.line.progress.acks_sent)
-        time.sleep(1.0)
+        time.sleep(2.5)
         assert not commit.done()
         assert now.line.progress.errors == []
         now.proxy.cut()
@@ -412,7 +411,7 @@ def test_a_source_that_does_not_hear_us(source: Server, tmp_path: Path) -> None:
 
 def test_a_source_that_gives_up_waiting(source: Server, tmp_path: Path) -> None:
     """By its own timeout it goes on without us; we catch up, and it waits for us again."""
-    with live(source, tmp_path, read_timeout=1.0) as now:
+    with live(source, tmp_path, read_timeout=3.0) as now:
         source.execute("SET GLOBAL rpl_semi_sync_source_timeout = 200")
         before = semi_sync_status(source)
         state = "SHOW GLOBAL STATUS LIKE 'Rpl_semi_sync_source_status'"
@@ -425,6 +424,7 @@ def test_a_source_that_gives_up_waiting(source: Server, tmp_path: Path) -> None:
             assert source.query(state)[0][1] == "OFF"
             now.line.wait_for(source.position())
             source.wait_until(lambda: source.query(state)[0][1] == "ON", what="semi-sync ON again")
+            source.execute("SET GLOBAL rpl_semi_sync_source_timeout = 300000")
             now.commit().result(60)
             now.assert_durable()
             after = semi_sync_status(source)

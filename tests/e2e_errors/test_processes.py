@@ -54,7 +54,7 @@ def running(source: Server, tmp_path: Path) -> Iterator[Binlogd]:
 def get(binlogd: Binlogd, path: str) -> tuple[int, Any]:
     """Status and JSON of an answer over HTTP."""
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{binlogd.http_port}{path}", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{binlogd.http_port}{path}", timeout=WAIT) as answer:
             return answer.status, json.load(answer)
     except urllib.error.HTTPError as error:
         with error:
@@ -124,15 +124,18 @@ def test_run_with_a_source_alone(documented: Command, source: Server) -> None:
     status = documented.status()
     assert status["alarms"] == []
     host, port = status["server"]["listen"].split(":")
-    shown = subprocess.run(
-        [*source.program("mysql"), "--no-defaults", "-h", host, "-P", port, "-u", "repl",
-         f"--password={REPLICATION_PASSWORD}", "-N", "-e", "SELECT @@version_comment, @@gtid_executed"],
-        env={**os.environ, **source.distribution.environ},
-        capture_output=True,
-        text=True,
-        check=True,
-    )  # fmt: skip
-    assert shown.stdout.split() == ["binlogd", source.gtid_executed]
+
+    def shown() -> list[str]:
+        return subprocess.run(
+            [*source.program("mysql"), "--no-defaults", "-h", host, "-P", port, "-u", "repl",
+             f"--password={REPLICATION_PASSWORD}", "-N", "-e", "SELECT @@version_comment, @@gtid_executed"],
+            env={**os.environ, **source.distribution.environ},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.split()  # fmt: skip
+
+    until(lambda: shown() == ["binlogd", source.gtid_executed])
 
     family = documented.family()
     assert len(family) == 3
@@ -199,9 +202,8 @@ def test_sigterm_with_everybody_attached(running: Binlogd, source: Server, tmp_p
     try:
         assert page.recv(10) == b"HTTP/1.1 2"
         running.wait_until(lambda: running.status()["replicas"], "dump")
-        began = time.monotonic()
         assert running.stop() == 0
-        assert time.monotonic() - began < 10
+        assert "killed" not in running.log, "none of them had to be"
     finally:
         dump.kill()
         dump.wait()
@@ -218,8 +220,12 @@ def test_a_signal_while_the_source_is_away(tmp_path: Path) -> None:
         try:
             one.wait_until(lambda: one.status()["source"]["state"] == "backoff", "attempt")
             assert get(one, "/livez")[0] == 200
-            code, body = get(one, "/readyz")
-            assert (code, body["ready"], body["source"]) == (503, False, "backoff")
+
+            def told() -> tuple[int, bool, str]:
+                code, body = get(one, "/readyz")
+                return code, body["ready"], body["source"]
+
+            until(lambda: told() == (503, False, "backoff"))
             assert "cannot connect to the source" in one.status()["source"]["last_error"]
             assert one.stop() == 0
         finally:
@@ -257,11 +263,15 @@ def test_children_end_with_a_killed_supervisor(running: Binlogd) -> None:
 def test_a_child_that_is_hung(running: Binlogd, source: Server) -> None:
     """The page still answers, and says what does not."""
     with running.paused("serve"):
-        code, body = get(running, "/readyz")
-        assert code == 503
-        assert [alarm["code"] for alarm in body["alarms"]] == ["sender_down"]
+
+        def told() -> tuple[int, list[str]]:
+            code, body = get(running, "/readyz")
+            return code, [alarm["code"] for alarm in body["alarms"]]
+
+        until(lambda: told() == (503, ["sender_down"]))
         source.execute("INSERT INTO d.t VALUES ()")
-        until(lambda: (ask_status(running.data / RECEIVER) or {})["publication"]["position"] == source.position()[1])
+        end = source.position()[1]
+        until(lambda: ((ask_status(running.data / RECEIVER) or {}).get("publication") or {}).get("position") == end)
     running.wait_until(lambda: get(running, "/readyz")[0] == 200, "recovery")
 
 
@@ -284,7 +294,7 @@ def test_health(running: Binlogd, source: Server) -> None:
 
 def get_code(binlogd: Binlogd, path: str) -> int:
     with pytest.raises(urllib.error.HTTPError) as failed:
-        urllib.request.urlopen(f"http://127.0.0.1:{binlogd.http_port}{path}", timeout=10)
+        urllib.request.urlopen(f"http://127.0.0.1:{binlogd.http_port}{path}", timeout=WAIT)
     with failed.value as error:
         return error.code
 

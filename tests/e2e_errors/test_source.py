@@ -147,7 +147,7 @@ def test_another_source(cluster: Cluster, source: Server, tmp_path: Path) -> Non
 
 def ready(binlogd: Binlogd) -> int:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{binlogd.http_port}/readyz", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{binlogd.http_port}/readyz", timeout=60) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as error:
         with error:

@@ -172,9 +172,10 @@ def test_an_older_copy(site: Site) -> None:
     site.go_on()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "length",
-    [pytest.param("shorter", marks=pytest.mark.slow), "as long", pytest.param("longer", marks=pytest.mark.slow)],
+    ["shorter", "as long", "longer"],
 )
 def test_other_transactions_under_the_same_gtids(site: Site, length: str) -> None:
     """(b) The old copy committed others: the same file has other bytes where ours are."""
@@ -199,7 +200,8 @@ def _sign(number: int) -> int:
     return (number > 0) - (number < 0)
 
 
-@pytest.mark.parametrize("rows", [pytest.param(0, marks=pytest.mark.slow), 50], ids=["empty", "longer than ours"])
+@pytest.mark.slow
+@pytest.mark.parametrize("rows", [0, 50], ids=["empty", "longer than ours"])
 def test_a_reset(site: Site, rows: int) -> None:
     """(c, e) The same names begin again, with other contents, and with a smaller GTID set."""
     site.source.start(rpl_semi_sync_source_enabled=False)

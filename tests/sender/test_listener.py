@@ -108,9 +108,8 @@ def test_guessers_hold_up_nobody(listening: Listening, monkeypatch: pytest.Monke
     with ThreadPoolExecutor(10) as pool:
         guesses = [pool.submit(refused, listening.connect, "admin", f"guess {n}") for n in range(10)]
         listening.until(lambda: listening.service.refused == 10)
-        began = time.monotonic()
         assert listening.query("SELECT @@server_id") == [(4711,)]
-        assert time.monotonic() - began < 2.0
+        assert not all(guess.done() for guess in guesses), "the last one waits longest"
         assert {guess.result()[0] for guess in guesses} == {1045}
 
 

@@ -164,8 +164,8 @@ def test_a_name_that_is_unknown_costs_what_a_wrong_password_costs(
     assert set(spent) == {ROUNDS}
     assert len(set(steps)) == 1
     quickest = {name: min(tries) for name, tries in times.items()}
-    # Without its hash a refusal would take a tenth; what the machine adds to the quickest of twelve is far less.
-    assert max(quickest.values()) < 2 * min(quickest.values()), quickest
+    # Without its hash a refusal would take a tenth; what a busy machine adds to the quickest of twelve is less.
+    assert max(quickest.values()) < 5 * min(quickest.values()), quickest
 
 
 def test_full_logins_do_not_hold_up_the_loop(listening: Listening, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -83,7 +83,7 @@ def test_it_follows_the_syncs_of_a_file_without_checksums(tmp_path: Path, algori
         else:
             assert disk.steps == [f"sync {FIRST}"]
     assert synced_path(path).exists() is (algorithm is OFF)
-    begin(tail, SECOND, Log().begin_file(f"{UUID_A}:1-2"))
+    begin(tail, SECOND, Log(created=1).begin_file(f"{UUID_A}:1-2"))
     assert not synced_path(path).exists(), "all of a finished file counts"
     tail.close()
 
