@@ -108,7 +108,7 @@ def test_a_client_that_does_not_read_holds_nothing_up(tmp_path: Path) -> None:
     """No more is read than it takes, others are served meanwhile, and KILL ends it."""
     large = Log().begin_file()
     for number in range(1, 301):
-        large.statement(number, b"CREATE TABLE " + b"x" * 100_000)
+        large.statement(number, text=b"CREATE TABLE " + b"x" * 100_000)
     (folder := tmp_path / "binlogs" / f"0001-{UUID_A}").mkdir(parents=True)
     tmp_path.chmod(0o700)
     (folder / FIRST).write_bytes(large.data)
