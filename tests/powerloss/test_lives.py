@@ -24,7 +24,7 @@ BASE = 20_261_124  # seeds of the normal run
 AT_ONCE = 50  # files that mysqlbinlog is given at once
 
 
-@pytest.mark.parametrize("number", [*range(3), *(pytest.param(more, marks=pytest.mark.slow) for more in range(3, 6))])
+@pytest.mark.parametrize("number", range(6))
 def test_whatever_a_power_loss_leaves(tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """320 images for each of six sources, of eight stores each that begin to be filled."""
     seed = BASE + number
