@@ -153,6 +153,38 @@ def test_a_child_that_fails_is_started_again(tmp_path: Path, monkeypatch: pytest
     run(body())
 
 
+@pytest.mark.parametrize("kind", ["asyncio", "uvloop"])
+def test_a_child_that_is_killed_before_it_has_its_options_is_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    loop = pytest.importorskip(kind).new_event_loop
+    start, killed = asyncio.create_subprocess_exec, list[int]()
+
+    async def body() -> None:
+        async def kill_the_first(*words: str, **more: Any) -> asyncio.subprocess.Process:
+            process = await start(*words, **more)
+            if "receive" in words and not killed:
+                killed.append(process.pid)
+                process.kill()
+                assert process.stdin is not None
+                async with asyncio.timeout(WAIT):
+                    while not process.stdin.is_closing():  # noqa: ASYNC110 - nothing else tells of it
+                        await asyncio.sleep(0.001)
+            return process
+
+        monkeypatch.setattr(asyncio, "create_subprocess_exec", kill_the_first)
+        family = Family(tmp_path, monkeypatch)
+        task = asyncio.create_task(family.supervisor.run())
+        await family.until("receive", 1)
+        await family.until("serve", 1)
+        assert family.supervisor.restarts == {"receive": 1, "serve": 0}
+        await cancelled(task)
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(body())
+    assert len(killed) == 1
+
+
 @pytest.mark.parametrize("code", [2, 3, 4])
 def test_a_mistake_at_the_first_start_ends_everything(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int

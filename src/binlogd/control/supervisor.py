@@ -139,7 +139,8 @@ class Supervisor:
             return CANNOT_START
         self._children[name] = process
         assert process.stdin is not None
-        process.stdin.write(self._options)
+        if not process.stdin.is_closing():  # it is not dead already: uvloop's pipe then refuses what is written
+            process.stdin.write(self._options)
         process.stdin.close()
         return await process.wait()
 
