@@ -250,8 +250,11 @@ def _listened_on(path: str) -> bool:
         return True
 
 
-async def _say(writer: asyncio.StreamWriter, data: dict[str, Any]) -> None:
-    writer.write(json.dumps(data).encode() + b"\n")
+async def _say(writer: asyncio.StreamWriter, data: Mapping[str, Any]) -> None:
+    """One line. ConnectionResetError when the other end is gone, which uvloop's own writing takes for a mistake."""
+    if writer.is_closing():
+        raise ConnectionResetError
+    writer.write(json.dumps(dict(data)).encode() + b"\n")
     await writer.drain()
 
 
@@ -326,7 +329,7 @@ async def ask(path: Path, question: Mapping[str, Any]) -> dict[str, Any] | None:
                 reader, writer = await asyncio.open_unix_connection(name, limit=MAX_REPLY)
             try:
                 asked = True
-                writer.write(json.dumps(dict(question)).encode() + b"\n")
+                await _say(writer, question)
                 answer = json.loads(await reader.readline())
             finally:
                 writer.close()
@@ -349,7 +352,7 @@ async def follow(path: Path) -> AsyncGenerator[Publication | None, None]:
     publication: Publication | None = None
     rest = b""
     try:
-        writer.write(b'{"ask": "publications"}\n')
+        await _say(writer, {"ask": "publications"})
         while data := await reader.read(READ_SIZE):
             *lines, rest = (rest + data).split(b"\n")
             if len(rest) > MAX_REPLY:
