@@ -108,9 +108,8 @@ def test_what_we_show(server: Server, files: dict[str, File]) -> None:
     assert len(told) == (4 if server.distribution.is_mariadb else 0)
 
 
+@pytest.mark.parametrize("server", ["mariadb_10_11", "mariadb"], indirect=True)
 def test_collations_of_mariadb(server: Server) -> None:
-    if not server.distribution.is_mariadb:
-        pytest.skip("they are MySQL's")
     table = "information_schema.collation_character_set_applicability"
     for number, charset, name in server.query(f"SELECT id, character_set_name, full_collation_name FROM {table}"):
         assert mariadb_collation(number) == (charset, name)
